@@ -1,0 +1,10 @@
+// Compiled with -mavx2 -mfma. Nothing here may have external linkage but the table: the linker
+// would be free to hand this copy to CPUs that cannot run it.
+#include "cpu/dispatch.h"
+#include "cpu/patch_cross_entropy_impl.h"
+
+namespace simgan_fast {
+
+const CpuKernels avx2_kernels = {patch_cross_entropy, patch_cross_entropy_backward};
+
+}  // namespace simgan_fast

@@ -1,0 +1,34 @@
+// Two-class cross-entropy of every patch of a discriminator's map. Class 1 is synthetic or refined,
+// class 0 is real.
+#pragma once
+
+#include <cstdint>
+
+namespace simgan_fast {
+
+// What is summed over what; the order is that of simgan_fast/ops/patch_cross_entropy.py.
+enum class PatchReduction : int64_t { kMean = 0, kSum = 1, kImage = 2, kNone = 3 };
+
+struct PatchCrossEntropy {
+    const float* logits;       // [images, 2, patches]
+    const int64_t* target;     // [images], or null: `label` for every image
+    int64_t label;             // 0 or 1
+    float* loss;               // mean, sum: [1]; image: [images]; none: [images, patches]
+    float* slope;              // [images, patches]: d loss / d (logit 1 - logit 0); or null
+    int64_t images, patches;   // images >= 0, patches >= 0
+    PatchReduction reduction;  // mean is over images, of the sum over patches
+};
+
+struct PatchCrossEntropyBackward {
+    const float* grad;   // of the loss, in its shape
+    const float* slope;  // [images, patches]
+    float* grad_logits;  // [images, 2, patches]
+    int64_t images, patches;
+    PatchReduction reduction;
+};
+
+// The first image whose target is neither 0 nor 1 (then nothing is written), or -1.
+int64_t patch_cross_entropy_cpu(const PatchCrossEntropy& p);
+void patch_cross_entropy_backward_cpu(const PatchCrossEntropyBackward& p);
+
+}  // namespace simgan_fast

@@ -1,0 +1,34 @@
+"""Raw addresses in (`Tensor.data_ptr()`), no checks: use simgan_fast.ops. The structs in csrc/*.h give the shapes."""
+
+def cpu_level() -> str: ...
+def cpu_levels() -> list[str]: ...
+def has_cuda() -> bool: ...
+def patch_cross_entropy(
+    logits: int,
+    target: int,
+    label: int,
+    loss: int,
+    slope: int,
+    images: int,
+    patches: int,
+    reduction: int,
+    /,
+) -> int: ...
+def patch_cross_entropy_backward(
+    grad: int, slope: int, grad_logits: int, images: int, patches: int, reduction: int, /
+) -> None: ...
+def history_exchange(
+    buffer: int,
+    fresh: int,
+    drawn: int,
+    counter: int,
+    slots: int,
+    rows: int,
+    row_bytes: int,
+    seed: int,
+    /,
+) -> None: ...
+def permutation(
+    out: int, start: int, count: int, size: int, step: int, stream: int, seed: int, /
+) -> None: ...
+def philox4x32(counters: int, out: int, count: int, key: int, /) -> None: ...

@@ -1,0 +1,37 @@
+"""SimGAN, fast and faithful: make simulated images look real and keep their labels.
+
+>>> import simgan_fast
+>>> simgan_fast.train("simulated", "photographs", "runs/first")  # doctest: +SKIP
+>>> simgan_fast.refine("runs/first", "simulated", "refined")  # doctest: +SKIP
+"""
+
+from __future__ import annotations
+
+from simgan_fast.config import PRESETS, TrainingConfig, preset
+from simgan_fast.errors import InputError, Interrupted, TrainingDiverged
+from simgan_fast.models.discriminator import GlobalDiscriminator, PatchDiscriminator
+from simgan_fast.models.gaze_estimator import GazeEstimator
+from simgan_fast.models.refiner import Refiner
+from simgan_fast.jobs.refine import refine
+from simgan_fast.jobs.simulate import simulate
+from simgan_fast.jobs.train import resume, train
+
+__version__ = "0.1.0"
+
+__all__ = [
+    "PRESETS",
+    "GazeEstimator",
+    "GlobalDiscriminator",
+    "InputError",
+    "Interrupted",
+    "PatchDiscriminator",
+    "Refiner",
+    "TrainingConfig",
+    "TrainingDiverged",
+    "__version__",
+    "preset",
+    "refine",
+    "resume",
+    "simulate",
+    "train",
+]

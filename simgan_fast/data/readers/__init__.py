@@ -1,0 +1,56 @@
+"""What a reader of a data set must give: samples, one at a time, in an order that never changes.
+
+A new format is a new module beside this one with a class that fulfils `Reader`; everything behind
+it (checking, decoding, resizing, packing) is `simgan_fast.data.ingest` and the same for all.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Protocol
+
+import numpy as np
+
+PIXEL_LABELS = frozenset({"pupil", "eyelids"})
+"""Labels that are pixel positions x0, y0, x1, y1, ... wherever they occur; they move when an image
+is resized.
+"""
+
+
+@dataclass(frozen=True)
+class Sample:
+    """One image on its way in.
+
+    `name`: its identity in the set, a relative POSIX path such as "left/0001.png". `image`: an
+    image file, or pixels that are decoded already, uint8 or uint16 [h, w] or [h, w, c]. `labels`:
+    name -> [k] numbers. `source`: where it comes from, for people.
+    """
+
+    name: str
+    image: Path | np.ndarray
+    labels: Mapping[str, np.ndarray] = field(default_factory=dict)
+    source: str = ""
+
+
+class Reader(Protocol):
+    """A data set that can be iterated over.
+
+    `labels`: how many numbers each label of every sample has. `pixel_labels`: those of them that
+    are positions x0, y0, ... in pixels (the centre of the top-left pixel is (0, 0)). `title`: how
+    messages name the data set.
+    """
+
+    @property
+    def labels(self) -> Mapping[str, int]: ...
+
+    @property
+    def pixel_labels(self) -> frozenset[str]: ...
+
+    @property
+    def title(self) -> str: ...
+
+    def __len__(self) -> int: ...
+
+    def __iter__(self) -> Iterator[Sample]: ...

@@ -1,0 +1,94 @@
+"""A folder of PNG and JPEG files, with labels in a CSV file if there are any."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+
+import numpy as np
+
+from simgan_fast.data.checks import checked_name
+from simgan_fast.data.labels_csv import read_labels
+from simgan_fast.data.readers import PIXEL_LABELS, Sample
+from simgan_fast.errors import InputError
+
+SUFFIXES = (".png", ".jpg", ".jpeg")
+LABELS_FILE = "labels.csv"
+
+
+class FolderReader:
+    """The image files under `folder`, sub-folders included, in natural order (2.png before 10.png).
+
+    A name is the path relative to `folder`, with '/'. Files and folders that begin with a dot are
+    passed over, and so are links to folders. `labels`: a CSV file whose first column is the name
+    (default: `labels.csv` in the folder, if it is there); docs/file_formats.md describes it. Its
+    rows must be exactly the images.
+
+    Raises InputError for a folder that is missing or has no image, and for labels that do not
+    match.
+
+    >>> reader = FolderReader("eyes")
+    >>> len(reader), reader.labels
+    (1500, {'gaze': 3})
+    """
+
+    def __init__(self, folder: str | Path, labels: str | Path | None = None) -> None:
+        self.folder = Path(folder)
+        self.names = _image_names(self.folder)
+        self.labels_file = Path(labels) if labels is not None else self.folder / LABELS_FILE
+        self._values: dict[str, np.ndarray] = {}
+        if labels is not None or self.labels_file.is_file():
+            self._values = read_labels(self.labels_file, self.names)
+
+    @property
+    def labels(self) -> Mapping[str, int]:
+        return {name: values.shape[1] for name, values in self._values.items()}
+
+    @property
+    def pixel_labels(self) -> frozenset[str]:
+        return PIXEL_LABELS & self._values.keys()
+
+    @property
+    def title(self) -> str:
+        return str(self.folder)
+
+    def __len__(self) -> int:
+        return len(self.names)
+
+    def __iter__(self) -> Iterator[Sample]:
+        for i, name in enumerate(self.names):
+            labels = {label: values[i] for label, values in self._values.items()}
+            yield Sample(name, self.folder / name, labels, source=self.title)
+
+
+def natural_order(name: str) -> tuple[object, ...]:
+    """Sort key: folder by folder, runs of digits as numbers, the rest by character; the plain name
+    breaks ties.
+    """
+    parts = (re.split(r"(\d+)", part) for part in name.split("/"))
+    numbered = [[int(x) if i % 2 else x for i, x in enumerate(part)] for part in parts]
+    return numbered, name
+
+
+def _image_names(folder: Path) -> list[str]:
+    if not folder.exists():
+        raise InputError(f"the image folder {folder} does not exist.")
+    if not folder.is_dir():
+        raise InputError(f"{folder} is a file: want a folder of PNG or JPEG images.")
+    names = []
+    for place, folders, files in os.walk(folder, onerror=_cannot_list):
+        folders[:] = [name for name in folders if not name.startswith(".")]
+        names += [
+            checked_name((Path(place) / file).relative_to(folder).as_posix())
+            for file in files
+            if file.lower().endswith(SUFFIXES) and not file.startswith(".")
+        ]
+    if not names:
+        raise InputError(f"{folder} holds no image: want files that end in {', '.join(SUFFIXES)}.")
+    return sorted(names, key=natural_order)
+
+
+def _cannot_list(error: OSError) -> None:
+    raise InputError(f"the folder {error.filename} cannot be listed ({error.strerror}).")

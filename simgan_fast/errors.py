@@ -1,0 +1,25 @@
+"""The one exception that a user's input can cause."""
+
+from __future__ import annotations
+
+
+class InputError(ValueError):
+    """Bad input: one sentence that says what came, where, and what to do about it.
+
+    The command line prints it without a traceback and exits with 2.
+    """
+
+
+class TrainingDiverged(RuntimeError):
+    """A loss or a weight is no longer finite; the last good checkpoint is kept. The command line exits with 1."""
+
+
+class Interrupted(Exception):
+    """A long job was asked to stop by `signal` (SIGINT, SIGTERM) and has saved what it had.
+
+    The command line exits with 128 + signal, as a shell would: 130 and 143.
+    """
+
+    def __init__(self, signal: int, message: str) -> None:
+        super().__init__(message)
+        self.signal = signal

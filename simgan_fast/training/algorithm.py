@@ -1,0 +1,167 @@
+"""Algorithm 1 of the paper, flat: the two networks, their updates, and the order of them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from typing import Protocol
+
+import torch
+from torch import Tensor, nn
+from torch.optim import SGD, Adam, Optimizer
+
+from simgan_fast.config import TrainingConfig
+from simgan_fast.models.discriminator import GlobalDiscriminator, PatchDiscriminator, probability_refined
+from simgan_fast.models.refiner import Refiner
+from simgan_fast.training.history import History
+from simgan_fast.training.losses import adversarial_loss, discriminator_loss, self_regularization
+
+Metrics = dict[str, Tensor]  # name to a detached scalar; read (and synchronised) only when logged
+
+
+class Feed(Protocol):
+    """Where mini-batches come from: float32 [n, c, h, w] in [-1, 1], and the number of images drawn so far."""
+
+    position: int
+
+    def next(self, count: int | None = None) -> Tensor:
+        """The next `count` images, a mini-batch where None."""
+
+
+class SimGAN:
+    """A refiner and a discriminator in training.
+
+    `synthetic` and `real` are feeds of the same image shape (c, h, w). One call of `step` is one pass through the
+    outer loop of Algorithm 1; `pretrain_refiner` and `pretrain_discriminator` are one update each.
+    """
+
+    def __init__(
+        self, config: TrainingConfig, shape: tuple[int, int, int], synthetic: Feed, real: Feed, device: str = "cpu"
+    ) -> None:
+        self.config, self.synthetic, self.real = config, synthetic, real
+        self.refiner, self.discriminator = make_models(config, shape)
+        for model in (self.refiner, self.discriminator):
+            model.to(device=device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self.refiner_optimizer = make_optimizer(config, self.refiner, config.learning_rate)
+        self.discriminator_optimizer = make_optimizer(
+            config, self.discriminator, config.discriminator_learning_rate
+        )
+        self.history = History(config.history, shape, seed=config.seed, device=device) if config.history else None
+
+    def step(self) -> Metrics:
+        """K_g updates of the refiner, then K_d updates of the discriminator."""
+        metrics: Metrics = {}
+        for _ in range(self.config.refiner_updates):
+            metrics |= self.update_refiner()
+        for _ in range(self.config.discriminator_updates):
+            metrics |= self.update_discriminator()
+        return metrics
+
+    def update_refiner(self) -> Metrics:
+        """One optimiser step on L_R = -log(1 - D(R(x))) + lambda |R(x) - x| (equation 4)."""
+        synthetic = self.synthetic.next()
+        refined = self.refiner(synthetic)
+        with frozen(self.discriminator):
+            adversarial = adversarial_loss(self.discriminator(refined))
+        regularization = self_regularization(refined, synthetic)
+        loss = adversarial + self.config.self_regularization * regularization
+        update(self.refiner_optimizer, loss)
+        return {
+            "loss_refiner": loss.detach(),
+            "adversarial": adversarial.detach(),
+            "self_regularization": regularization.detach(),
+            **spread(refined.detach(), synthetic),
+        }
+
+    def update_discriminator(self) -> Metrics:
+        """One optimiser step on L_D (equation 2): half of the refined images are fresh, half are history."""
+        real = self.real.next()
+        refined = self.refined_batch()
+        logits = self.discriminator(torch.cat([refined, real]))
+        logits_refined, logits_real = logits.split([len(refined), len(real)])
+        loss = discriminator_loss(logits_refined, logits_real)
+        update(self.discriminator_optimizer, loss)
+        return {"loss_discriminator": loss.detach(), **decisions(logits_refined, logits_real)}
+
+    @torch.no_grad()
+    def refined_batch(self) -> Tensor:
+        """b refined images for the discriminator: b/2 fresh and b/2 from the history, or b fresh where it is off."""
+        if self.history is None:
+            refined: Tensor = self.refiner(self.synthetic.next())
+            return refined
+        fresh = self.refiner(self.synthetic.next(self.config.batch_size // 2))
+        return torch.cat([fresh, self.history.exchange(fresh)])
+
+    def pretrain_refiner(self) -> Metrics:
+        """One update with the self-regularisation alone (paper 3.1: 1,000 of them)."""
+        synthetic = self.synthetic.next()
+        refined = self.refiner(synthetic)
+        loss = self_regularization(refined, synthetic)
+        update(self.refiner_optimizer, loss)
+        return {"self_regularization": loss.detach(), **spread(refined.detach(), synthetic)}
+
+    def pretrain_discriminator(self) -> Metrics:
+        """One update of the discriminator before the game begins (paper 3.1: 200 of them)."""
+        return self.update_discriminator()
+
+
+def make_models(config: TrainingConfig, shape: tuple[int, int, int]) -> tuple[Refiner, PatchDiscriminator]:
+    """Both networks, their weights drawn from the seed and from nothing else."""
+    channels, height, width = shape
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(config.seed)
+        refiner = Refiner(channels, config.width, config.blocks, config.kernel_size, config.padding_mode)
+        if config.initialization == "identity":
+            refiner.initialize_near_identity()
+        if config.adversarial == "global":
+            return refiner, GlobalDiscriminator((height, width), channels, config.padding_mode)
+        return refiner, PatchDiscriminator(channels, config.padding_mode)
+
+
+def make_optimizer(config: TrainingConfig, model: nn.Module, learning_rate: float) -> Optimizer:
+    """Adam or plain SGD over the parameters of `model`."""
+    if config.optimizer == "sgd":
+        return SGD(model.parameters(), learning_rate)
+    return Adam(model.parameters(), learning_rate, betas=(config.adam_beta1, 0.999))
+
+
+def update(optimizer: Optimizer, loss: Tensor) -> None:
+    """One optimiser step on `loss`."""
+    optimizer.zero_grad(set_to_none=True)
+    loss.backward()  # type: ignore[no-untyped-call]
+    optimizer.step()
+
+
+@contextmanager
+def frozen(model: nn.Module) -> Iterator[None]:
+    """Let gradients through `model` but into none of its parameters: the refiner's step leaves D alone."""
+    for parameter in model.parameters():
+        parameter.requires_grad_(False)
+    try:
+        yield
+    finally:
+        for parameter in model.parameters():
+            parameter.requires_grad_(True)
+
+
+def spread(refined: Tensor, synthetic: Tensor) -> Metrics:
+    """How far refining moves pixels, and how different the images of a batch still are from one another."""
+    return {
+        "mean_abs_change": (refined - synthetic).abs().mean(),
+        "diversity": refined.std(0).mean() / synthetic.std(0).mean().clamp(min=1e-6),
+    }
+
+
+def decisions(logits_refined: Tensor, logits_real: Tensor) -> Metrics:
+    """Shares of patches judged rightly, and how much the discriminator's probability varies over patches."""
+    refined, real = probability_refined(logits_refined), probability_refined(logits_real)
+    return {
+        "accuracy_refined": (refined > 0.5).float().mean(),
+        "accuracy_real": (real <= 0.5).float().mean(),
+        "decision_spread": torch.cat([refined.flatten(), real.flatten()]).std(),
+    }
+
+
+def scalars(metrics: Metrics | Iterable[tuple[str, Tensor]]) -> dict[str, float]:
+    """Metrics as plain numbers."""
+    return {name: float(value) for name, value in dict(metrics).items()}

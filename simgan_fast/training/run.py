@@ -1,0 +1,147 @@
+"""A training run in a folder: pretraining and Algorithm 1, with checkpoints, logs, pictures and clean stops."""
+
+from __future__ import annotations
+
+import signal
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from types import FrameType
+
+from torch import Tensor
+
+from simgan_fast.errors import Interrupted, TrainingDiverged
+from simgan_fast.models.refiner import Refiner
+from simgan_fast.progress import Progress
+from simgan_fast.training.algorithm import Metrics, SimGAN, scalars
+from simgan_fast.training.diagnostics import Diagnostics, require_finite_weights
+from simgan_fast.training.logging import RunLog, sample_rows
+from simgan_fast.training.state import Done, save_checkpoint
+
+
+@dataclass(frozen=True)
+class Phase:
+    """One part of a run: `total` calls of `update`, `images` refined or judged in each."""
+
+    name: str
+    total: int
+    update: Callable[[], Metrics]
+    images: int
+
+
+class Run:
+    """One folder, one SimGAN, and how far it is.
+
+    `samples` are two batches (synthetic, real) [n, c, h, w] in [-1, 1] that every sample grid shows.
+    """
+
+    def __init__(self, folder: Path, simgan: SimGAN, samples: tuple[Tensor, Tensor], done: Done | None = None) -> None:
+        self.folder, self.simgan, self.samples = folder, simgan, samples
+        config, b = simgan.config, simgan.config.batch_size
+        per_step = b * (config.refiner_updates + config.discriminator_updates)
+        self.phases = [
+            Phase("pretrain_refiner", config.refiner_pretraining, simgan.pretrain_refiner, b),
+            Phase("pretrain_discriminator", config.discriminator_pretraining, simgan.pretrain_discriminator, b),
+            Phase("train", config.steps, simgan.step, per_step),
+        ]
+        self.done: Done = {phase.name: 0 for phase in self.phases} | (done or {})
+        self.diagnostics = Diagnostics()
+
+    @property
+    def update(self) -> int:
+        """Updates done so far, all phases together."""
+        return sum(self.done.values())
+
+    def finish(self) -> Refiner:
+        """Do what is left of every phase, then write the refiner for use elsewhere."""
+        with RunLog(self.folder, update=self.update) as log, stop_requests() as stop:
+            for phase in self.phases:
+                self._do(phase, log, stop)
+            self._checkpoint()
+            log.samples(self.update, sample_rows(self.simgan.refiner, *self.samples))
+        self.simgan.refiner.save_pretrained(self.folder / "refiner")
+        return self.simgan.refiner.eval()
+
+    def _do(self, phase: Phase, log: RunLog, stop: StopRequest) -> None:
+        config, began = self.simgan.config, time.monotonic()
+        first = self.done[phase.name]
+        if first >= phase.total:
+            return
+        with Progress(phase.total * phase.images, "image", phase.name, first * phase.images) as progress:
+            while self.done[phase.name] < phase.total:
+                metrics = phase.update()
+                self.done[phase.name] += 1
+                progress.update(phase.images)
+                done, last = self.done[phase.name], self.done[phase.name] == phase.total
+                if done % config.log_every == 0 or last:
+                    seconds = time.monotonic() - began
+                    rate = (done - first) * phase.images / seconds
+                    self._log(log, phase, metrics, {"seconds": seconds, "images_per_second": rate}, progress)
+                if phase.name == "train" and done % config.sample_every == 0:
+                    log.samples(self.update, sample_rows(self.simgan.refiner, *self.samples))
+                if done % config.checkpoint_every == 0 or stop.signal:
+                    self._checkpoint()
+                if stop.signal:
+                    raise Interrupted(stop.signal, f"stopped; continue with: simgan-fast train --resume {self.folder}")
+
+    def _log(
+        self, log: RunLog, phase: Phase, metrics: Metrics, times: dict[str, float], progress: Progress
+    ) -> None:
+        values = scalars(metrics)
+        log.metrics(phase.name, self.update, {**times, **values})
+        progress.note(" ".join(f"{name}={values[name]:.3g}" for name in _SHOWN if name in values))
+        with self._explained():
+            warnings = self.diagnostics.check(values)
+        for text in warnings if phase.name == "train" else []:
+            log.warn(f"update {self.update}: {text}")
+
+    def _checkpoint(self) -> None:
+        with self._explained():
+            require_finite_weights([self.simgan.refiner, self.simgan.discriminator])
+        save_checkpoint(self.folder / "checkpoints", self.simgan, self.done)
+
+    @contextmanager
+    def _explained(self) -> Iterator[None]:
+        """Add to TrainingDiverged where the last good state is."""
+        try:
+            yield
+        except TrainingDiverged as error:
+            kept = sorted((self.folder / "checkpoints").glob("update-*.safetensors"))
+            where = f"the last good checkpoint is {kept[-1]}" if kept else "there is no checkpoint yet"
+            raise TrainingDiverged(
+                f"{error} at update {self.update}: {where}; start again with lower learning rates."
+            ) from None
+
+
+_SHOWN = ("mean_abs_change", "adversarial", "loss_discriminator", "accuracy_refined", "accuracy_real")
+
+
+class StopRequest:
+    """Holds the number of the first SIGINT or SIGTERM that came, 0 before."""
+
+    def __init__(self) -> None:
+        self.signal = 0
+
+    def __call__(self, number: int, frame: FrameType | None) -> None:
+        """Signal handler: remember the first signal; a second one stops at once."""
+        if self.signal:
+            raise KeyboardInterrupt
+        self.signal = number
+
+
+@contextmanager
+def stop_requests() -> Iterator[StopRequest]:
+    """Turn SIGINT and SIGTERM into a request that the loop sees between two updates (main thread only)."""
+    stop = StopRequest()
+    if threading.current_thread() is not threading.main_thread():
+        yield stop
+        return
+    before = {number: signal.signal(number, stop) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield stop
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)

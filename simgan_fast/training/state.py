@@ -1,0 +1,130 @@
+"""Checkpoints: everything a run needs to go on bit for bit, in one safetensors file that is whole or absent."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save
+from torch import Tensor, nn
+from torch.optim import Optimizer
+
+from simgan_fast.config import RUN_FORMAT
+from simgan_fast.errors import InputError
+from simgan_fast.files import written_whole
+from simgan_fast.training.algorithm import SimGAN
+
+KEPT = 3  # newest checkpoints of a run that stay on disk
+
+Done = dict[str, int]  # updates done of each phase of a run
+
+
+def checkpoint_path(folder: Path, done: Done) -> Path:
+    """File of the checkpoint after `done`; names sort in the order of time."""
+    return folder / f"update-{sum(done.values()):08d}.safetensors"
+
+
+def save_checkpoint(folder: Path, simgan: SimGAN, done: Done) -> Path:
+    """Write weights, optimisers, history and positions; then drop all but the newest checkpoints."""
+    path = checkpoint_path(folder, done)
+    numbers = {
+        "format": RUN_FORMAT,
+        "done": done,
+        "synthetic_position": simgan.synthetic.position,
+        "real_position": simgan.real.position,
+        "history_filled": simgan.history.filled if simgan.history else 0,
+    }
+    with written_whole(path) as file:
+        file.write(save(_tensors(simgan), metadata={"simgan_fast": json.dumps(numbers)}))
+    for old in sorted(folder.glob("update-*.safetensors"))[:-KEPT]:
+        old.unlink()
+    return path
+
+
+def latest_checkpoint(folder: Path) -> Path:
+    """The newest checkpoint of a run; InputError where there is none."""
+    found = sorted(path for path in folder.glob("*") if re.fullmatch(r"update-\d+\.safetensors", path.name))
+    if not found:
+        raise InputError(f"{folder} holds no checkpoint: the run stopped before its first one, start it anew.")
+    return found[-1]
+
+
+def load_checkpoint(path: Path, simgan: SimGAN) -> Done:
+    """Put `simgan` (built from the same config) in the state that `path` holds."""
+    numbers, tensors = _read(path)
+    if numbers.get("format") != RUN_FORMAT:
+        raise InputError(f"{path} has checkpoint format {numbers.get('format')!r}, this version reads {RUN_FORMAT}.")
+    broken = next((name for name, tensor in tensors.items() if not tensor.isfinite().all()), None)
+    if broken is not None:
+        raise InputError(f"{path}: {broken} holds NaN or infinity; delete this file and resume from the one before.")
+    try:
+        _restore(simgan, tensors, numbers)
+    except (KeyError, ValueError, RuntimeError) as error:
+        reason = str(error).splitlines()[0]
+        raise InputError(f"{path} does not fit this run's config.toml ({reason}): was either changed?") from None
+    done: Done = numbers["done"]
+    return done
+
+
+def _read(path: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
+    try:
+        with safe_open(path, framework="pt") as file:
+            numbers = json.loads((file.metadata() or {})["simgan_fast"])
+            return numbers, {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a dict)
+    except (SafetensorError, KeyError, json.JSONDecodeError, OSError) as error:
+        raise InputError(
+            f"{path} is not a whole checkpoint ({error}); delete it and resume from the one before."
+        ) from None
+
+
+def _tensors(simgan: SimGAN) -> dict[str, Tensor]:
+    tensors: dict[str, Tensor] = {}
+    for name, model, optimizer in _models(simgan):
+        tensors |= {f"{name}.{key}": value for key, value in model.state_dict().items()}
+        for index, state in optimizer.state_dict()["state"].items():
+            tensors |= {f"{name}_optimizer.{index}.{key}": value for key, value in state.items()}
+    if simgan.history is not None:
+        tensors["history.images"] = simgan.history.images[: simgan.history.filled]
+        tensors["history.counter"] = simgan.history.counter
+    return {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
+
+
+def _restore(simgan: SimGAN, tensors: dict[str, Tensor], numbers: dict[str, Any]) -> None:
+    for name, model, optimizer in _models(simgan):
+        model.load_state_dict(_below(tensors, name))
+        optimizer.load_state_dict(_optimizer_state(optimizer, list(model.parameters()), tensors, name))
+    if simgan.history is not None:
+        simgan.history.filled = numbers["history_filled"]
+        simgan.history.images[: simgan.history.filled] = tensors["history.images"]
+        simgan.history.counter.copy_(tensors["history.counter"])
+    simgan.synthetic.position = numbers["synthetic_position"]
+    simgan.real.position = numbers["real_position"]
+
+
+def _optimizer_state(
+    optimizer: Optimizer, parameters: list[nn.Parameter], tensors: dict[str, Tensor], name: str
+) -> dict[str, Any]:
+    """The optimiser's own state_dict with `tensors` in it, moments in the memory format of their parameters."""
+    states: dict[int, dict[str, Tensor]] = {}
+    for key, value in _below(tensors, f"{name}_optimizer").items():
+        index, _, entry = key.partition(".")
+        parameter = parameters[int(index)]
+        if value.shape == parameter.shape:
+            value = torch.empty_like(parameter, requires_grad=False).copy_(value)
+        states.setdefault(int(index), {})[entry] = value
+    return {**optimizer.state_dict(), "state": states}
+
+
+def _below(tensors: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:
+    return {name[len(prefix) + 1 :]: tensor for name, tensor in tensors.items() if name.startswith(f"{prefix}.")}
+
+
+def _models(simgan: SimGAN) -> list[tuple[str, nn.Module, Optimizer]]:
+    return [
+        ("refiner", simgan.refiner, simgan.refiner_optimizer),
+        ("discriminator", simgan.discriminator, simgan.discriminator_optimizer),
+    ]
