@@ -52,6 +52,7 @@ class Timing:
         quartiles = {n: statistics.quantiles(s, n=4) for n, s in self.seconds.items()}
         return {
             "median_us": {n: round(self.median(n) * 1e6, 2) for n in self.seconds},
+            "min_us": {n: round(min(s) * 1e6, 2) for n, s in self.seconds.items()},
             "iqr_us": {n: round((q[2] - q[0]) * 1e6, 2) for n, q in quartiles.items()},
             "best_peer": peer,
             "times_faster_than_best_peer": round(self.ratio(peer, ours), 2),
@@ -60,7 +61,8 @@ class Timing:
     def table(self, ours: str) -> str:
         """One line a candidate, fastest first."""
         lines = [
-            f"    {name:32s} {self.median(name) * 1e6:10.1f} us   {self.ratio(name, ours):6.2f} x"
+            f"    {name:32s} {self.median(name) * 1e6:10.1f} us (at best {min(self.seconds[name]) * 1e6:8.1f})"
+            f"   {self.ratio(name, ours):6.2f} x"
             for name in sorted(self.seconds, key=self.median)
         ]
         return "\n".join(lines)
@@ -81,14 +83,15 @@ def _calls_for(candidate: Candidate, seconds: float) -> int:
 
 
 def time_interleaved(
-    candidates: Mapping[str, Candidate], *, rounds: int = 15, seconds: float = 0.01, seed: int = 0
+    candidates: Mapping[str, Candidate], *, rounds: int = 101, seconds: float = 0.001, seed: int = 0
 ) -> Timing:
     """Time candidates in shuffled rounds.
 
     Args:
         candidates: name -> function of no arguments; compare their values before, not here.
         rounds: how many times each is timed.
-        seconds: about how long one timing lasts; short calls are repeated to fill it.
+        seconds: about how long one timing lasts; short calls are repeated to fill it. Kept below a time slice of the
+            system's scheduler, so that on a busy machine most timings are whole.
     """
     calls = {name: _calls_for(candidate, seconds) for name, candidate in candidates.items()}
     timing = Timing({name: [] for name in candidates})

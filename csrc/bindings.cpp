@@ -19,17 +19,27 @@ T* at(uintptr_t address) {
     return reinterpret_cast<T*>(address);
 }
 
-int64_t patch_cross_entropy(uintptr_t logits, uintptr_t target, int64_t label, uintptr_t loss,
-                            uintptr_t slope, int64_t images, int64_t patches, int64_t reduction) {
-    return patch_cross_entropy_cpu({at<float>(logits), at<int64_t>(target), label, at<float>(loss),
-                                    at<float>(slope), images, patches,
-                                    static_cast<PatchReduction>(reduction)});
+PatchCrossEntropy patches_of(uintptr_t logits, uintptr_t target, int64_t label, int64_t images,
+                             int64_t patches, int64_t reduction) {
+    return {at<float>(logits),
+            at<int64_t>(target),
+            label,
+            images,
+            patches,
+            static_cast<PatchReduction>(reduction)};
 }
 
-void patch_cross_entropy_backward(uintptr_t grad, uintptr_t slope, uintptr_t grad_logits,
-                                  int64_t images, int64_t patches, int64_t reduction) {
-    patch_cross_entropy_backward_cpu({at<float>(grad), at<float>(slope), at<float>(grad_logits),
-                                      images, patches, static_cast<PatchReduction>(reduction)});
+int64_t patch_cross_entropy(uintptr_t logits, uintptr_t target, int64_t label, int64_t images,
+                            int64_t patches, int64_t reduction, uintptr_t loss) {
+    return patch_cross_entropy_cpu(patches_of(logits, target, label, images, patches, reduction),
+                                   at<float>(loss));
+}
+
+void patch_cross_entropy_backward(uintptr_t logits, uintptr_t target, int64_t label, int64_t images,
+                                  int64_t patches, int64_t reduction, uintptr_t grad,
+                                  uintptr_t grad_logits) {
+    patch_cross_entropy_backward_cpu(patches_of(logits, target, label, images, patches, reduction),
+                                     at<float>(grad), at<float>(grad_logits));
 }
 
 void history_exchange(uintptr_t buffer, uintptr_t fresh, uintptr_t drawn, uintptr_t counter,

@@ -11,24 +11,18 @@ enum class PatchReduction : int64_t { kMean = 0, kSum = 1, kImage = 2, kNone = 3
 
 struct PatchCrossEntropy {
     const float* logits;       // [images, 2, patches]
-    const int64_t* target;     // [images], or null: `label` for every image
+    const int64_t* target;     // [images], each 0 or 1; or null: `label` for every image
     int64_t label;             // 0 or 1
-    float* loss;               // mean, sum: [1]; image: [images]; none: [images, patches]
-    float* slope;              // [images, patches]: d loss / d (logit 1 - logit 0); or null
     int64_t images, patches;   // images >= 0, patches >= 0
     PatchReduction reduction;  // mean is over images, of the sum over patches
 };
 
-struct PatchCrossEntropyBackward {
-    const float* grad;   // of the loss, in its shape
-    const float* slope;  // [images, patches]
-    float* grad_logits;  // [images, 2, patches]
-    int64_t images, patches;
-    PatchReduction reduction;
-};
+// loss: [1] for mean and sum, [images] for image, [images, patches] for none.
+// Returns the first image whose target is neither 0 nor 1 (then nothing is written), or -1.
+int64_t patch_cross_entropy_cpu(const PatchCrossEntropy& p, float* loss);
 
-// The first image whose target is neither 0 nor 1 (then nothing is written), or -1.
-int64_t patch_cross_entropy_cpu(const PatchCrossEntropy& p);
-void patch_cross_entropy_backward_cpu(const PatchCrossEntropyBackward& p);
+// grad: of the loss, in its shape. grad_logits: [images, 2, patches].
+void patch_cross_entropy_backward_cpu(const PatchCrossEntropy& p, const float* grad,
+                                      float* grad_logits);
 
 }  // namespace simgan_fast

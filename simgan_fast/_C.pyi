@@ -7,15 +7,22 @@ def patch_cross_entropy(
     logits: int,
     target: int,
     label: int,
-    loss: int,
-    slope: int,
     images: int,
     patches: int,
     reduction: int,
+    loss: int,
     /,
 ) -> int: ...
 def patch_cross_entropy_backward(
-    grad: int, slope: int, grad_logits: int, images: int, patches: int, reduction: int, /
+    logits: int,
+    target: int,
+    label: int,
+    images: int,
+    patches: int,
+    reduction: int,
+    grad: int,
+    grad_logits: int,
+    /,
 ) -> None: ...
 def history_exchange(
     buffer: int,

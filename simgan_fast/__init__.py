@@ -9,12 +9,12 @@ from __future__ import annotations
 
 from simgan_fast.config import PRESETS, TrainingConfig, preset
 from simgan_fast.errors import InputError, Interrupted, TrainingDiverged
-from simgan_fast.models.discriminator import GlobalDiscriminator, PatchDiscriminator
-from simgan_fast.models.gaze_estimator import GazeEstimator
-from simgan_fast.models.refiner import Refiner
 from simgan_fast.jobs.refine import refine
 from simgan_fast.jobs.simulate import simulate
 from simgan_fast.jobs.train import resume, train
+from simgan_fast.models.discriminator import GlobalDiscriminator, PatchDiscriminator
+from simgan_fast.models.gaze_estimator import GazeEstimator
+from simgan_fast.models.refiner import Refiner
 
 __version__ = "0.1.0"
 

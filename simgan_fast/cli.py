@@ -6,8 +6,11 @@ import argparse
 import dataclasses
 import json
 import os
+import signal
 import sys
+import threading
 from collections.abc import Callable, Sequence
+from types import FrameType
 from typing import Any
 
 from simgan_fast.config import PRESETS, TrainingConfig, preset
@@ -19,7 +22,8 @@ EXAMPLES = """examples:
   simgan-fast train --synthetic simulated --real photographs --out runs/first
   simgan-fast train --resume runs/first
   simgan-fast refine runs/first simulated refined
-  simgan-fast evaluate gaze --train raw=simulated --train refined=refined --test labelled_photographs
+  simgan-fast evaluate gaze --train raw=simulated --train refined=refined --test
+  labelled_photographs
 """
 
 SETTINGS_HELP = {
@@ -51,6 +55,8 @@ SETTINGS_HELP = {
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command; returns the exit code: 0, 1 (training diverged), 2 (bad input), 130 or 143 (stopped)."""
     arguments = _parser().parse_args(argv)
+    if threading.current_thread() is threading.main_thread():
+        signal.signal(signal.SIGTERM, _terminate)
     try:
         arguments.run(arguments)
     except InputError as error:
@@ -68,6 +74,11 @@ def main(argv: Sequence[str] | None = None) -> int:
         what = error.strerror or str(error)
         return _complain(f"{error.filename or 'a file'}: {what}; nothing half-written was left.", 2)
     return 0
+
+
+def _terminate(number: int, _frame: FrameType | None) -> None:
+    """End by an exception, so that temporary files are removed on the way out."""
+    raise Interrupted(number, "terminated")
 
 
 def _complain(text: str, code: int) -> int:
@@ -104,10 +115,18 @@ def _command(
 
 def _add_demo(commands: Any) -> None:
     parser = _command(
-        commands, "demo", _demo, "the whole story on simulated eyes, in minutes", "simgan-fast demo --out runs/demo"
+        commands,
+        "demo",
+        _demo,
+        "the whole story on simulated eyes, in minutes",
+        "simgan-fast demo --out runs/demo",
     )
-    parser.add_argument("--out", default="runs/demo", help="new folder for everything (default: %(default)s)")
-    parser.add_argument("--scale", type=float, default=1.0, help="scale of all amounts of work, for quick trials")
+    parser.add_argument(
+        "--out", default="runs/demo", help="new folder for everything (default: %(default)s)"
+    )
+    parser.add_argument(
+        "--scale", type=float, default=1.0, help="scale of all amounts of work, for quick trials"
+    )
     _add_settings(parser, "demo-eyes")
 
 
@@ -135,16 +154,23 @@ def _add_simulate(commands: Any) -> None:
         default="plain",
         help="'plain', or 'camera': other people and light through a sensor model (default: %(default)s)",
     )
-    parser.add_argument("--size", type=image_size, default=(35, 55), help="HEIGHTxWIDTH (default: 35x55)")
+    parser.add_argument(
+        "--size", type=image_size, default=(35, 55), help="HEIGHTxWIDTH (default: 35x55)"
+    )
     parser.add_argument("--seed", type=int, default=0, help="(default: %(default)s)")
-    parser.add_argument("--start", type=int, default=0, help="number of the first image (default: %(default)s)")
+    parser.add_argument(
+        "--start", type=int, default=0, help="number of the first image (default: %(default)s)"
+    )
     _add_format(parser, "arrow")
 
 
 def _simulate(arguments: argparse.Namespace) -> None:
     from simgan_fast.jobs.simulate import simulate
 
-    options = {name: getattr(arguments, name) for name in ("count", "domain", "size", "seed", "start", "format")}
+    options = {
+        name: getattr(arguments, name)
+        for name in ("count", "domain", "size", "seed", "start", "format")
+    }
     simulate(arguments.subject, arguments.out, **options)
 
 
@@ -159,11 +185,18 @@ def _add_train(commands: Any) -> None:
     parser.add_argument("--synthetic", help="packed set or image folder of simulated images")
     parser.add_argument("--real", help="packed set or image folder of real images; needs no labels")
     parser.add_argument("--out", help="new run folder")
-    parser.add_argument("--size", type=image_size, help="HEIGHTxWIDTH that image folders are resized to")
-    parser.add_argument("--resume", metavar="RUN", help="go on with this run; takes no other setting")
+    parser.add_argument(
+        "--size", type=image_size, help="HEIGHTxWIDTH that image folders are resized to"
+    )
+    parser.add_argument(
+        "--resume", metavar="RUN", help="go on with this run; takes no other setting"
+    )
     parser.add_argument("--device", default="cpu", help="torch device (default: %(default)s)")
     parser.add_argument(
-        "--preset", choices=list(PRESETS), default="eyes", help="settings to start from (default: %(default)s)"
+        "--preset",
+        choices=list(PRESETS),
+        default="eyes",
+        help="settings to start from (default: %(default)s)",
     )
     _add_settings(parser, "eyes")
 
@@ -174,17 +207,28 @@ def _train(arguments: argparse.Namespace) -> None:
     if arguments.resume:
         changed = [name for name in ("synthetic", "real", "out") if getattr(arguments, name)]
         if changed or _changes(arguments):
-            raise InputError("--resume goes on with a run as it is: give it no other setting, or start a new run.")
+            raise InputError(
+                "--resume goes on with a run as it is: give it no other setting, or start a new run."
+            )
         resume(arguments.resume, device=arguments.device)
         return
     missing = [f"--{name}" for name in ("synthetic", "real", "out") if not getattr(arguments, name)]
     if missing:
-        raise InputError(f"{' and '.join(missing)} missing: name the two image sets and a new run folder.")
+        raise InputError(
+            f"{' and '.join(missing)} missing: name the two image sets and a new run folder."
+        )
     config = _settings(arguments, arguments.preset)
     train(
-        arguments.synthetic, arguments.real, arguments.out, config, size=arguments.size, device=arguments.device
+        arguments.synthetic,
+        arguments.real,
+        arguments.out,
+        config,
+        size=arguments.size,
+        device=arguments.device,
     )
-    print(f"refiner: {arguments.out}/refiner  pictures: {arguments.out}/samples  numbers: {arguments.out}/metrics.csv")
+    print(
+        f"refiner: {arguments.out}/refiner  pictures: {arguments.out}/samples  numbers: {arguments.out}/metrics.csv"
+    )
 
 
 def _add_refine(commands: Any) -> None:
@@ -199,15 +243,21 @@ def _add_refine(commands: Any) -> None:
     parser.add_argument("source", help="packed set or image folder")
     parser.add_argument("out", help="new folder")
     _add_format(parser, "png")
-    parser.add_argument("--size", type=image_size, help="HEIGHTxWIDTH that an image folder is resized to")
-    parser.add_argument("--batch-size", type=int, default=64, help="images at a time (default: %(default)s)")
+    parser.add_argument(
+        "--size", type=image_size, help="HEIGHTxWIDTH that an image folder is resized to"
+    )
+    parser.add_argument(
+        "--batch-size", type=int, default=64, help="images at a time (default: %(default)s)"
+    )
     parser.add_argument("--device", default="cpu", help="torch device (default: %(default)s)")
 
 
 def _refine(arguments: argparse.Namespace) -> None:
     from simgan_fast.jobs.refine import refine
 
-    options = {name: getattr(arguments, name) for name in ("format", "size", "batch_size", "device")}
+    options = {
+        name: getattr(arguments, name) for name in ("format", "size", "batch_size", "device")
+    }
     result = refine(arguments.refiner, arguments.source, arguments.out, **options)
     print(
         f"{result.images} images in {arguments.out}, {result.images_per_second:.0f} images/s, "
@@ -216,20 +266,39 @@ def _refine(arguments: argparse.Namespace) -> None:
 
 
 def _add_evaluate(commands: Any) -> None:
-    example = "simgan-fast evaluate gaze --train raw=simulated --train refined=refined --test photographs --json gaze.json"
+    example = "simgan-fast evaluate gaze --train raw=simulated --train refined=refined --test photographs"
     parser = commands.add_parser("evaluate", help="measure what a set is worth")
     kinds = parser.add_subparsers(title="measures", metavar="MEASURE", required=True)
-    gaze = _command(kinds, "gaze", _evaluate_gaze, "train the paper's gaze estimator on sets, test it on another", example)
-    gaze.add_argument("--train", action="append", required=True, metavar="NAME=SET", help="a labelled training set")
+    gaze = _command(
+        kinds,
+        "gaze",
+        _evaluate_gaze,
+        "train the paper's gaze estimator on sets, test it on another",
+        example,
+    )
+    gaze.add_argument(
+        "--train",
+        action="append",
+        required=True,
+        metavar="NAME=SET",
+        help="a labelled training set",
+    )
     gaze.add_argument("--test", required=True, metavar="SET", help="a labelled set to test on")
-    gaze.add_argument("--seeds", type=int, default=3, help="estimators per set (default: %(default)s)")
-    gaze.add_argument("--size", type=image_size, help="HEIGHTxWIDTH that image folders are resized to")
+    gaze.add_argument(
+        "--seeds", type=int, default=3, help="estimators per set (default: %(default)s)"
+    )
+    gaze.add_argument(
+        "--updates", type=int, default=1200, help="of each estimator (default: %(default)s)"
+    )
+    gaze.add_argument(
+        "--size", type=image_size, help="HEIGHTxWIDTH that image folders are resized to"
+    )
     gaze.add_argument("--json", help="write all numbers to this file")
 
 
 def _evaluate_gaze(arguments: argparse.Namespace) -> None:
     from simgan_fast.data import open_images
-    from simgan_fast.evaluation.gaze import evaluate_gaze, gaze_table
+    from simgan_fast.evaluation.gaze import GazeTraining, evaluate_gaze, gaze_table
 
     named = [text.partition("=") for text in arguments.train]
     if any(not path for _, _, path in named) or len({name for name, _, _ in named}) < len(named):
@@ -238,7 +307,8 @@ def _evaluate_gaze(arguments: argparse.Namespace) -> None:
         raise InputError(f"--seeds is {arguments.seeds}: train at least one estimator per set.")
     sets = {name: open_images(path, size=arguments.size) for name, _, path in named}
     test = open_images(arguments.test, size=arguments.size or next(iter(sets.values())).shape[1:])
-    results = evaluate_gaze(sets, test, seeds=tuple(range(arguments.seeds)))
+    training = GazeTraining(updates=arguments.updates)
+    results = evaluate_gaze(sets, test, seeds=tuple(range(arguments.seeds)), training=training)
     if arguments.json:
         with written_whole(arguments.json, "w") as file:
             json.dump(results, file, indent=1)
@@ -246,10 +316,12 @@ def _evaluate_gaze(arguments: argparse.Namespace) -> None:
 
 
 def _add_info(commands: Any) -> None:
-    _command(commands, "info", _info, "versions, CPU level, CUDA and why not, DALI", "simgan-fast info")
+    _command(
+        commands, "info", _info, "versions, CPU level, CUDA and why not, DALI", "simgan-fast info"
+    )
 
 
-def _info(arguments: argparse.Namespace) -> None:
+def _info(_arguments: argparse.Namespace) -> None:
     from simgan_fast.jobs.info import info
 
     width = max(map(len, facts := info()))
@@ -270,24 +342,37 @@ def _history(text: str) -> int:
 
 def _add_format(parser: argparse.ArgumentParser, default: str) -> None:
     parser.add_argument(
-        "--format", choices=["png", "arrow"], default=default, help="PNG folder or packed set (default: %(default)s)"
+        "--format",
+        choices=["png", "arrow"],
+        default=default,
+        help="PNG folder or packed set (default: %(default)s)",
     )
 
 
 def _add_settings(parser: argparse.ArgumentParser, base: str) -> None:
-    group = parser.add_argument_group("settings", f"each changes the preset; in brackets, the preset {base}")
+    group = parser.add_argument_group(
+        "settings", f"each changes the preset; in brackets, the preset {base}"
+    )
     for field in dataclasses.fields(TrainingConfig):
         value = getattr(PRESETS[base], field.name)
-        names = [f"--{field.name.replace('_', '-')}"] + (["--lambda"] if field.name == "self_regularization" else [])
+        names = [f"--{field.name.replace('_', '-')}"] + (
+            ["--lambda"] if field.name == "self_regularization" else []
+        )
         kind = _history if field.name == "history" else type(value)
         group.add_argument(
-            *names, dest=field.name, type=kind, metavar="X", help=f"{SETTINGS_HELP[field.name]} [{value}]"
+            *names,
+            dest=field.name,
+            type=kind,
+            metavar="X",
+            help=f"{SETTINGS_HELP[field.name]} [{value}]",
         )
 
 
 def _changes(arguments: argparse.Namespace) -> dict[str, Any]:
     names = (field.name for field in dataclasses.fields(TrainingConfig))
-    return {name: getattr(arguments, name) for name in names if getattr(arguments, name) is not None}
+    return {
+        name: getattr(arguments, name) for name in names if getattr(arguments, name) is not None
+    }
 
 
 def _settings(arguments: argparse.Namespace, base: str) -> TrainingConfig:

@@ -7,7 +7,7 @@ import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import tomli_w
 
@@ -26,15 +26,16 @@ RUN_FORMAT = 1  # raised when a run folder of an older version can no longer be 
 class TrainingConfig:
     """Settings of one training run; the defaults are those of the preset `eyes`.
 
-    Losses are in the paper's convention: cross-entropy summed over patches, |R(x) - x| summed over pixels, both for
-    images in [-1, 1] and averaged over the images of a mini-batch, so `self_regularization` is the paper's lambda.
+    Losses are in the paper's convention: cross-entropy summed over patches, |R(x) - x| summed over
+    pixels, both for images in [-1, 1] and averaged over the images of a mini-batch, so
+    `self_regularization` is the paper's lambda.
     """
 
     # models
     width: int = 64  # channels of the refiner's hidden maps
     blocks: int = 4  # residual blocks of the refiner
     kernel_size: int = 3  # of the refiner's first convolution and blocks: 3 (eyes) or 7 (hands)
-    padding_mode: str = "reflect"  # of every padded convolution: "reflect" or "zeros"
+    padding_mode: Literal["reflect", "zeros"] = "reflect"  # of every padded convolution: "reflect" or "zeros"
     initialization: str = "identity"  # of the refiner: "identity" or torch's "default"
     adversarial: str = "local"  # "local": one decision per patch (paper 2.2); "global": one per image, the ablation
     # Algorithm 1
@@ -59,14 +60,20 @@ class TrainingConfig:
     def __post_init__(self) -> None:
         for name, allowed in _CHOICES.items():
             if getattr(self, name) not in allowed:
-                raise InputError(f"{name} is {getattr(self, name)!r}: it must be one of {', '.join(map(repr, allowed))}.")
+                raise InputError(
+                    f"{name} is {getattr(self, name)!r}: it must be one of {', '.join(map(repr, allowed))}."
+                )
         for name, least in _LEAST.items():
             if not getattr(self, name) >= least:  # written so that NaN fails too
                 raise InputError(f"{name} is {getattr(self, name)}: it must be at least {least}.")
         if self.batch_size % 2:
-            raise InputError(f"batch_size is {self.batch_size}: it must be even, half of a batch comes from the history.")
+            raise InputError(
+                f"batch_size is {self.batch_size}: it must be even, half of a batch comes from the history."
+            )
         if 0 < self.history < self.batch_size // 2:
-            raise InputError(f"history is {self.history}: it must be 0 (off) or hold at least batch_size / 2 images.")
+            raise InputError(
+                f"history is {self.history}: it must be 0 (off) or hold at least batch_size / 2 images."
+            )
 
 
 _CHOICES: dict[str, tuple[Any, ...]] = {
@@ -96,8 +103,9 @@ _LEAST: dict[str, float] = {
     "sample_every": 1,
 }
 
-# The paper leaves lambda and B open: 0.01 is what its first author is quoted with, 51,200 is filled by the 200
-# pretraining updates of the discriminator. It gives K_g as "twice" and as 50 in one sentence: both are presets.
+# The paper leaves lambda and B open: 0.01 is what its first author is quoted with, 51,200 is filled
+# by the 200 pretraining updates of the discriminator. It gives K_g as "twice" and as 50 in one
+# sentence: both are presets.
 _PAPER = TrainingConfig(
     padding_mode="zeros",
     initialization="default",
@@ -171,5 +179,7 @@ def load_config(path: Path) -> tuple[TrainingConfig, dict[str, str]]:
             f"{RUN_FORMAT}: continue it with the version that made it, or start a new run."
         )
     if not isinstance(document.get("training"), dict) or not isinstance(document.get("data"), dict):
-        raise InputError(f"{path} is damaged (no [training] and [data] tables): restore it, or start a new run.")
+        raise InputError(
+            f"{path} is damaged (no [training] and [data] tables): restore it, or start a new run."
+        )
     return from_dict(document["training"]), document["data"]

@@ -33,7 +33,8 @@ def _usual_mode(path: str | Path, created: int) -> None:
 def written_whole(path: str | Path, mode: str = "wb") -> Iterator[IO[Any]]:
     """Open a temporary file beside `path`; on success sync it and rename it to `path`.
 
-    On an exception (no space left, a signal) the temporary file is removed and an older `path` stays as it was.
+    On an exception (no space left, a signal) the temporary file is removed and an older `path`
+    stays as it was.
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -77,4 +78,6 @@ def require_absent_or_empty(path: str | Path) -> None:
     if path.is_dir() and not any(path.iterdir()):
         return
     if path.exists() or path.is_symlink():
-        raise InputError(f"{path} already exists and is not empty: name a new folder, or remove it.")
+        raise InputError(
+            f"{path} already exists and is not empty: name a new folder, or remove it."
+        )

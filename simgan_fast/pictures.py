@@ -20,7 +20,9 @@ def image_grid(rows: Mapping[str, Tensor], scale: int = 2) -> np.ndarray:
     """One uint8 picture [h, w, 3] with a named row per entry of `rows`: uint8 tensors [n, 1 or 3, h, w] of one size."""
     lines = [_row(images, scale) for images in rows.values()]
     width = max(line.shape[1] for line in lines)
-    picture = Image.new("RGB", (LABEL_WIDTH + width, sum(len(line) + GAP for line in lines)), "white")
+    picture = Image.new(
+        "RGB", (LABEL_WIDTH + width, sum(len(line) + GAP for line in lines)), "white"
+    )
     top = 0
     for name, line in zip(rows, lines, strict=True):
         picture.paste(Image.fromarray(line), (LABEL_WIDTH, top))

@@ -78,7 +78,7 @@ def test_images_of_one_shard_are_a_view_of_the_file(tmp_path):
 
 
 def test_the_caller_may_reuse_its_array(tmp_path):
-    images, names, labels = content(4)
+    images, names, _ = content(4)
     with PackedWriter(tmp_path / "set", SHAPE) as writer:
         writer.add(images, names)
         images[:] = 0
@@ -150,12 +150,10 @@ def test_wrong_content_leaves_nothing(tmp_path, changes, message):
 
 def test_a_name_twice_in_two_batches(tmp_path):
     images, names, _ = content(4)
-    with (
-        pytest.raises(InputError, match="comes twice"),
-        PackedWriter(tmp_path / "set", SHAPE) as writer,
-    ):
+    with PackedWriter(tmp_path / "set", SHAPE) as writer:
         writer.add(images, names)
-        writer.add(images[:1], names[3:])
+        with pytest.raises(InputError, match="comes twice"):
+            writer.add(images[:1], names[3:])
 
 
 @pytest.mark.parametrize(
@@ -253,7 +251,7 @@ def test_damage_is_one_sentence(tmp_path, damage, message):
 def test_not_a_set(tmp_path):
     with pytest.raises(InputError, match="not a folder"):
         open_packed(tmp_path / "absent")
-    with pytest.raises(InputError, match="no set.json"):
+    with pytest.raises(InputError, match=r"no set\.json"):
         open_packed(tmp_path)
 
 

@@ -33,7 +33,9 @@ class CountingFeed:
 
 def small_simgan(**changes: Any) -> SimGAN:
     config = preset("eyes", **{"width": 8, "blocks": 2, "batch_size": 8, "history": 16, **changes})
-    return SimGAN(config, SHAPE, CountingFeed(config.batch_size, 1), CountingFeed(config.batch_size, 2))
+    return SimGAN(
+        config, SHAPE, CountingFeed(config.batch_size, 1), CountingFeed(config.batch_size, 2)
+    )
 
 
 def weights(model: torch.nn.Module) -> dict[str, Tensor]:
@@ -44,10 +46,13 @@ def same(before: dict[str, Tensor], after: dict[str, Tensor]) -> bool:
     return all(torch.equal(before[name], after[name]) for name in before)
 
 
-# The defects of public implementations, one test each (1 to 5, 8 and 10; 6, 7 and 9 are tested where data are).
+# The defects of public implementations, one test each (1 to 5, 8 and 10; 6, 7 and 9 are tested
+# where data are).
 
 
-def test_defect_1_discriminator_sees_half_history_and_history_is_replaced(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_defect_1_discriminator_sees_half_history_and_history_is_replaced(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     simgan = small_simgan()
     assert simgan.history is not None
     for _ in range(4):  # 4 fresh images an update fill the 16 slots
@@ -56,10 +61,16 @@ def test_defect_1_discriminator_sees_half_history_and_history_is_replaced(monkey
     before = simgan.history.images.clone()
     seen: list[Tensor] = []
     forward = simgan.discriminator.forward
-    monkeypatch.setattr(simgan.discriminator, "forward", lambda images: seen.append(images.detach()) or forward(images))
+    monkeypatch.setattr(
+        simgan.discriminator,
+        "forward",
+        lambda images: seen.append(images.detach()) or forward(images),
+    )
     fresh: list[Tensor] = []
     refine = simgan.refiner.forward
-    monkeypatch.setattr(simgan.refiner, "forward", lambda images: fresh.append(refine(images)) or fresh[-1])
+    monkeypatch.setattr(
+        simgan.refiner, "forward", lambda images: fresh.append(refine(images)) or fresh[-1]
+    )
     simgan.update_discriminator()
     refined = seen[0][:8]
     assert torch.equal(refined[:4], fresh[0])
@@ -67,12 +78,16 @@ def test_defect_1_discriminator_sees_half_history_and_history_is_replaced(monkey
     assert len(set(rows)) == 4, "half of the refined batch are distinct old images"
     changed = (simgan.history.images != before).flatten(1).any(1)
     assert int(changed.sum()) == 4, "b/2 slots hold fresh images now"
-    assert all(any(torch.equal(row, image) for image in fresh[0]) for row in simgan.history.images[changed])
+    assert all(
+        any(torch.equal(row, image) for image in fresh[0]) for row in simgan.history.images[changed]
+    )
 
 
 def test_defect_2_class_is_the_channel_of_each_patch() -> None:
     logits = torch.zeros(1, 2, 2, 3)
-    logits[0, 1, 0, 0] = 5.0  # one patch surely refined; reshaping [n, 2, h, w] to pairs would mix in its neighbours
+    logits[0, 1, 0, 0] = (
+        5.0  # one patch surely refined; reshaping [n, 2, h, w] to pairs would mix in its neighbours
+    )
     expected = torch.nn.functional.softplus(torch.tensor(5.0)) + 5 * torch.log(torch.tensor(2.0))
     torch.testing.assert_close(adversarial_loss(logits), expected)
 
@@ -81,7 +96,9 @@ def test_defect_3_no_activation_on_logits_and_one_on_every_other_convolution() -
     images = torch.rand(4, 1, 35, 55, generator=torch.Generator().manual_seed(0)) * 2 - 1
     discriminator = PatchDiscriminator()
     features = discriminator.features(images)
-    linear = torch.nn.functional.conv2d(features, discriminator.conv5.weight, discriminator.conv5.bias)
+    linear = torch.nn.functional.conv2d(
+        features, discriminator.conv5.weight, discriminator.conv5.bias
+    )
     assert torch.equal(discriminator(images), linear), "nothing follows the last convolution"
     inputs: dict[str, Tensor] = {}
     for name, layer in discriminator.named_children():
@@ -104,7 +121,9 @@ def test_defect_4_refiner_loss_has_both_terms() -> None:
     constant = torch.zeros(2, 2, 3, 4)  # a discriminator that does not depend on its input
     (adversarial_loss(constant) + 0.3 * self_regularization(refined, synthetic)).backward()
     assert refined.grad is not None
-    torch.testing.assert_close(refined.grad, torch.full_like(refined, -0.3 / 2))  # lambda * sign / images
+    torch.testing.assert_close(
+        refined.grad, torch.full_like(refined, -0.3 / 2)
+    )  # lambda * sign / images
 
 
 def test_defect_5_each_update_leaves_the_other_network_alone() -> None:
@@ -131,7 +150,8 @@ def test_defect_10_losses_are_in_the_papers_units() -> None:
     log2 = float(torch.log(torch.tensor(2.0)))
     assert float(adversarial_loss(logits)) == pytest.approx(patches * log2, rel=1e-6)
     assert float(discriminator_loss(logits, logits)) == pytest.approx(2 * patches * log2, rel=1e-6)
-    # A code that takes means over patches and over pixels needs lambda * pixels / patches for the same trade-off.
+    # A code that takes means over patches and over pixels needs lambda * pixels / patches for the
+    # same trade-off.
     mean_mean = 0.1 * 35 * 55 / patches
     assert mean_mean == pytest.approx(0.1 * 15.278, rel=1e-4)
 
@@ -141,7 +161,9 @@ def test_defect_10_losses_are_in_the_papers_units() -> None:
 
 @pytest.mark.parametrize(("refiner_updates", "discriminator_updates"), [(1, 1), (2, 1), (3, 2)])
 def test_step_draws_what_algorithm_1_says(refiner_updates: int, discriminator_updates: int) -> None:
-    simgan = small_simgan(refiner_updates=refiner_updates, discriminator_updates=discriminator_updates)
+    simgan = small_simgan(
+        refiner_updates=refiner_updates, discriminator_updates=discriminator_updates
+    )
     simgan.step()
     assert simgan.synthetic.asked == [8] * refiner_updates + [4] * discriminator_updates
     assert simgan.real.asked == [8] * discriminator_updates
@@ -163,8 +185,8 @@ def test_global_adversary_decides_once_per_image() -> None:
 
 def test_discriminator_learns_to_tell_bright_from_dark() -> None:
     simgan = small_simgan(history=0)
-    simgan.real.next = lambda count=None: torch.rand(8, *SHAPE) * 0.2 + 0.5  # type: ignore[method-assign]
-    simgan.synthetic.next = lambda count=None: torch.rand(8, *SHAPE) * 0.2 - 0.5  # type: ignore[method-assign]
+    simgan.real.next = lambda _=None: torch.rand(8, *SHAPE) * 0.2 + 0.5  # type: ignore[method-assign]
+    simgan.synthetic.next = lambda _=None: torch.rand(8, *SHAPE) * 0.2 - 0.5  # type: ignore[method-assign]
     first = scalars(simgan.update_discriminator())["loss_discriminator"]
     for _ in range(40):
         metrics = scalars(simgan.update_discriminator())
@@ -192,7 +214,9 @@ def test_weights_come_from_the_seed_alone() -> None:
     torch.manual_seed(2)
     state = torch.random.get_rng_state()
     second = small_simgan(seed=5)
-    assert torch.equal(torch.random.get_rng_state(), state), "making models leaves the caller's generator alone"
+    assert torch.equal(torch.random.get_rng_state(), state), (
+        "making models leaves the caller's generator alone"
+    )
     assert same(weights(first.refiner), weights(second.refiner))
     assert not same(weights(first.refiner), weights(small_simgan(seed=6).refiner))
 

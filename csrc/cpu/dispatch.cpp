@@ -62,12 +62,13 @@ std::vector<std::string> cpu_levels() {
     return names;
 }
 
-int64_t patch_cross_entropy_cpu(const PatchCrossEntropy& p) {
-    return cpu_kernels().patch_cross_entropy(p);
+int64_t patch_cross_entropy_cpu(const PatchCrossEntropy& p, float* loss) {
+    return cpu_kernels().patch_cross_entropy(p, loss);
 }
 
-void patch_cross_entropy_backward_cpu(const PatchCrossEntropyBackward& p) {
-    cpu_kernels().patch_cross_entropy_backward(p);
+void patch_cross_entropy_backward_cpu(const PatchCrossEntropy& p, const float* grad,
+                                      float* grad_logits) {
+    cpu_kernels().patch_cross_entropy_backward(p, grad, grad_logits);
 }
 
 }  // namespace simgan_fast

@@ -9,8 +9,8 @@
 namespace simgan_fast {
 
 struct CpuKernels {
-    int64_t (*patch_cross_entropy)(const PatchCrossEntropy&);
-    void (*patch_cross_entropy_backward)(const PatchCrossEntropyBackward&);
+    int64_t (*patch_cross_entropy)(const PatchCrossEntropy&, float*);
+    void (*patch_cross_entropy_backward)(const PatchCrossEntropy&, const float*, float*);
 };
 
 extern const CpuKernels baseline_kernels, avx2_kernels, avx512_kernels;

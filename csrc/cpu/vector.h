@@ -1,6 +1,5 @@
-// A few floats at a time, in the vector extensions of GCC and Clang. The loops that use this work
-// on groups of sixteen at every CPU level, lane by lane in the same order, and nothing is
-// contracted to FMA: every level gives the same bits.
+// A few floats at a time, in the vector extensions of GCC and Clang. The loops that use this take
+// groups of sixteen at every CPU level, lane by lane in the same order: levels differ by FMA alone.
 #pragma once
 
 #include <cstdint>
@@ -38,6 +37,17 @@ SIMGAN_FAST_INLINE Floats load(const float* from) {
 
 SIMGAN_FAST_INLINE void store(float* to, Floats x) {
     std::memcpy(to, &x, sizeof x);
+}
+
+SIMGAN_FAST_INLINE Floats minus_abs(Floats x) {
+    return (Floats)((Ints)x | INT32_MIN);
+}
+
+// 0, 1, ..., kLanes - 1
+SIMGAN_FAST_INLINE Ints lane_numbers() {
+    Ints numbers;
+    for (int lane = 0; lane < kLanes; ++lane) numbers[lane] = lane;
+    return numbers;
 }
 
 // exp(x) for x <= 0, 0 where that would be subnormal. NaN stays NaN.

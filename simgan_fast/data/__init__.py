@@ -9,7 +9,7 @@ import tempfile
 import weakref
 from pathlib import Path
 
-from simgan_fast.data.ingest import ingest
+from simgan_fast.data import ingest
 from simgan_fast.data.packed import PackedSet, PackedWriter, is_packed, open_packed
 from simgan_fast.data.readers.folder import FolderReader
 from simgan_fast.errors import InputError
@@ -18,7 +18,6 @@ __all__ = [
     "FolderReader",
     "PackedSet",
     "PackedWriter",
-    "ingest",
     "is_packed",
     "open_images",
     "open_packed",
@@ -50,14 +49,16 @@ def open_images(
     """
     path = Path(path)
     if is_packed(path):
+        if labels is not None:
+            raise InputError(f"{path} is a packed set, which holds its labels: leave out {labels}.")
         return _with_shape(open_packed(path), size, channels)
     reader = FolderReader(path, labels)
-    origin = _origin(reader, size, channels)
+    origin = _origin(reader, size, channels) if cache is not None else ""
     if cache is not None and is_packed(cache):
         return _with_origin(open_packed(cache), origin, path)
     folder = Path(cache) if cache is not None else Path(tempfile.mkdtemp(prefix="simgan_fast-"))
     try:
-        packed = ingest(
+        packed = ingest.ingest(
             reader, folder, size=size, channels=channels, decoder=decoder, origin=origin
         )
     except BaseException:

@@ -4,24 +4,19 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from pathlib import PurePosixPath
 from typing import Any
 
 import numpy as np
 
 from simgan_fast.errors import InputError
 
+PARTS = {"", ".", ".."}  # no part of a name may be one of these
+CHARACTERS = {"\0", "\\"}  # nor may a name hold one of these
+
 
 def checked_name(name: str) -> str:
     """Return `name`; raise InputError unless it is a relative POSIX path without '..'."""
-    parts = PurePosixPath(name).parts
-    if (
-        not parts
-        or name.startswith("/")
-        or ".." in parts
-        or set(name) & set("\0\\")
-        or _not_utf8(name)
-    ):
+    if PARTS & set(name.split("/")) or CHARACTERS & set(name) or _not_utf8(name):
         raise InputError(
             f"the name {name!r} cannot be kept: want a relative path such as 'left/0001.png', "
             "without '..' or '\\', in UTF-8."

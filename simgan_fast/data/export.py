@@ -15,6 +15,7 @@ from PIL import Image
 from simgan_fast.data import labels_csv
 from simgan_fast.data.checks import checked_images, checked_labels, checked_name, checked_widths
 from simgan_fast.data.packed import PackedWriter
+from simgan_fast.data.packed_format import REJECTS_FILE, rejects_text
 from simgan_fast.data.readers.folder import LABELS_FILE, SUFFIXES
 from simgan_fast.errors import InputError
 from simgan_fast.files import folder_written_whole
@@ -44,6 +45,9 @@ class SetWriter(Protocol):
         source: str | Sequence[str] = "",
     ) -> None:
         """Append images [m, c, h, w] with their names [m] and labels (each [m, k])."""
+
+    def reject(self, file: str, reason: str) -> None:
+        """List `file` in rejects.csv: it is not in the set, for `reason`."""
 
 
 def open_writer(
@@ -80,7 +84,7 @@ def png_name(name: str) -> str:
 
 
 class PngWriter:
-    """Writes PNG files under the images' own names, sub-folders kept, and labels.csv.
+    """Writes PNG files under the images' own names, sub-folders kept, labels.csv, rejects.csv.
 
     Grey (1 channel, uint8 or uint16) or RGB (3 channels, uint8). The folder appears whole when the
     `with` block ends well; its single files are not synced to the disk one by one, which would cost
@@ -107,6 +111,7 @@ class PngWriter:
                 "uint8, or 1 of uint16; the format 'arrow' holds any number."
             )
         self._written: dict[str, str] = {}  # file -> name
+        self._rejects: list[tuple[str, str]] = []
         self._context: AbstractContextManager[Path] = folder_written_whole(self.path)
 
     def __enter__(self) -> PngWriter:
@@ -127,10 +132,8 @@ class PngWriter:
         try:
             if self._table is not None:
                 self._table.close()
-            if kind is None and not self._written:
-                raise InputError(
-                    f"no image was added to {self.path}: an image folder holds at least one."
-                )
+            if kind is None:
+                self._finish()
         except BaseException as failure:
             self._context.__exit__(type(failure), failure, failure.__traceback__)
             raise
@@ -151,6 +154,19 @@ class PngWriter:
             self._write(image, self._folder / file)
         if self._table is not None:
             csv.writer(self._table, lineterminator="\n").writerows(labels_csv.rows(files, columns))
+
+    def reject(self, file: str, reason: str) -> None:
+        """List `file` in rejects.csv, which is there only if something was rejected."""
+        self._rejects.append((file, reason))
+
+    def _finish(self) -> None:
+        if not self._written:
+            raise InputError(
+                f"no image was added to {self.path}: an image folder holds at least one."
+            )
+        if self._rejects:
+            text = rejects_text(self._rejects)
+            (self._folder / REJECTS_FILE).write_text(text, encoding="utf-8")
 
     def _open_labels(self) -> None:
         self._table = None

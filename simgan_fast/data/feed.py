@@ -6,7 +6,7 @@ import torch
 
 from simgan_fast.data.packed import PackedSet
 from simgan_fast.errors import InputError
-from simgan_fast.ops import gather_normalize
+from simgan_fast.ops.gather_normalize import gather_normalize
 from simgan_fast.ops.random import permutation
 
 
@@ -63,7 +63,7 @@ class ResidentFeed:
     def next_indices(self, count: int | None = None) -> torch.Tensor:
         """Draw as `next` does, but return the rows, int64 [count]: to gather labels too, say."""
         count = self.batch_size if count is None else count
-        parts = []
+        parts = [torch.empty(0, dtype=torch.int64)]
         while count > 0:
             epoch, start = divmod(self.position, len(self))
             part = min(count, len(self) - start)

@@ -13,6 +13,7 @@ from PIL import Image, UnidentifiedImageError
 ROTATED = range(5, 9)  # EXIF orientations that exchange height and width
 ORIENTATION = 0x0112
 PNG_MAGIC = b"\x89PNG\r\n\x1a\n"
+PNG_END = b"IEND\xaeB`\x82"  # the last chunk with its checksum, which Pillow's verify() leaves out
 PNG_GREY = (0, 4)  # colour types of a PNG header: grey, grey + alpha
 
 
@@ -65,7 +66,9 @@ def inspect_array(array: np.ndarray) -> ImageInfo:
 
 
 def _png_info(image: Image.Image, data: bytes) -> ImageInfo:
-    # The header is read here because Pillow silently gives 16-bit colour as 8 bits.
+    if PNG_END not in data:
+        raise Rejected("cut off: the end of the PNG is missing")
+    # Read here because Pillow silently gives 16-bit colour as 8 bits.
     depth, colour = data[24], data[25]
     if depth == 16 and colour != 0:
         raise Rejected(

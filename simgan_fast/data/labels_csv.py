@@ -15,6 +15,7 @@ import numpy as np
 from simgan_fast.errors import InputError
 
 NAME_HEADERS = ("name", "file", "filename")
+LARGEST = float(np.finfo(np.float32).max)
 
 
 def header(labels: Mapping[str, int]) -> list[str]:
@@ -102,7 +103,7 @@ def _number(file: Path, line: int, name: str, cell: str) -> float:
         value = float(cell)
     except ValueError:
         value = float("nan")
-    if not abs(value) < 3.4e38:  # NaN, infinite, or beyond float32
+    if not abs(value) <= LARGEST:  # NaN too
         raise InputError(
             f"{file}, line {line}: the cell {cell!r} of {name!r} is not a finite number: mend or "
             "remove it."

@@ -7,7 +7,6 @@ each), `set.json` and `rejects.csv`. docs/file_formats.md describes them for oth
 from __future__ import annotations
 
 import csv
-import io
 import json
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager
@@ -30,6 +29,7 @@ from simgan_fast.data.packed_format import (
     checked_shape,
     file_sha256,
     read_description,
+    rejects_text,
     set_digest,
     shard_schema,
 )
@@ -166,10 +166,9 @@ class PackedWriter:
             self._write_shard(self._pending_count)
         if not self._shards:
             raise InputError(f"no image was added to {self.path}: a packed set holds at least one.")
-        table = io.StringIO()
-        csv.writer(table, lineterminator="\n").writerows([("file", "reason"), *self._rejects])
+        rejects = rejects_text(self._rejects)
         description = json.dumps(self._description(), indent=1) + "\n"
-        for name, text in ((REJECTS_FILE, table.getvalue()), (SET_FILE, description)):
+        for name, text in ((REJECTS_FILE, rejects), (SET_FILE, description)):
             with written_whole(self._folder / name) as file:
                 file.write(text.encode())
 
@@ -227,17 +226,14 @@ class PackedSet:
         self.shape: Shape = checked_shape(info["shape"])
         self.dtype: str = info["dtype"]
         self._batches = batches
-        self._ends = np.cumsum(
-            [0, *map(len, batches)]
-        )  # shard i holds the images [ends[i], ends[i + 1])
+        # Shard i holds the images [ends[i], ends[i + 1]).
+        self._ends = np.cumsum([0, *map(len, batches)])
 
     def __len__(self) -> int:
         return int(self._ends[-1])
 
     def images(self, start: int = 0, stop: int | None = None) -> np.ndarray:
-        """Return images [start, stop) as [m, c, h, w], read-only: a view, or a copy where they span
-        two shards.
-        """
+        """Return images [start, stop): [m, c, h, w], a read-only view, or a copy across shards."""
         start, stop, _ = slice(start, stop).indices(len(self))
         parts = [
             self._shard_images(i)[max(start - first, 0) : max(stop - first, 0)]
@@ -258,9 +254,7 @@ class PackedSet:
         return torch.from_numpy(images)
 
     def verify(self) -> None:
-        """Read every shard and compare its SHA-256 with set.json; raise InputError at the first
-        that differs.
-        """
+        """Raise InputError unless each shard's SHA-256 is that of set.json; reads all of them."""
         for shard in self.info["shards"]:
             if file_sha256(self.path / shard["file"]) != shard["sha256"]:
                 raise InputError(
@@ -287,7 +281,7 @@ class PackedSet:
                 return [(name, reason) for name, reason in list(csv.reader(file))[1:]]
         except (OSError, ValueError) as error:
             raise InputError(
-                f"{self.path / REJECTS_FILE} is missing or damaged ({error}): copy the whole folder."
+                f"{self.path / REJECTS_FILE} is missing or damaged ({error}): copy it again."
             ) from None
 
     def _shard_images(self, i: int) -> np.ndarray:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import csv
 import hashlib
+import io
 import json
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
@@ -30,7 +32,7 @@ def checked_shape(shape: Iterable[int]) -> Shape:
 
 
 def shard_schema(shape: Shape, dtype: np.dtype[Any], labels: Mapping[str, int]) -> pa.Schema:
-    """Columns of a shard, with the shape in the metadata: the digest then covers (h, w), not h * w."""
+    """Columns of a shard; the shape is in the metadata, so that the digest covers it."""
     fields = [("name", pa.string()), ("image", pa.binary(int(np.prod(shape)) * dtype.itemsize))]
     fields += [(f"label:{name}", pa.list_(pa.float32(), width)) for name, width in labels.items()]
     fields += [("source", pa.string())]
@@ -77,6 +79,13 @@ def _description_problem(info: Mapping[str, Any]) -> str:
     except (KeyError, TypeError, AttributeError, ValueError) as error:
         return f"{type(error).__name__}: {error}"
     return ""
+
+
+def rejects_text(rejects: Sequence[tuple[str, str]]) -> str:
+    """The text of rejects.csv for (file, reason) pairs."""
+    table = io.StringIO()
+    csv.writer(table, lineterminator="\n").writerows([("file", "reason"), *rejects])
+    return table.getvalue()
 
 
 def file_sha256(file: Path) -> str:

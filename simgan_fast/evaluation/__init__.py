@@ -1,0 +1,1 @@
+"""How good the refined images are: what an estimator learns from them."""

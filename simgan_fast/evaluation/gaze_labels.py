@@ -34,7 +34,9 @@ def gaze_of(labels: Mapping[str, ArrayLike], what: str = "the set") -> NDArray[n
         if pitch in labels and yaw in labels:
             angles = [_angle(labels[name], name, what) for name in (pitch, yaw)]
             if len(angles[0]) != len(angles[1]):
-                raise InputError(f"{what} has {len(angles[0])} {pitch} and {len(angles[1])} {yaw} labels.")
+                raise InputError(
+                    f"{what} has {len(angles[0])} {pitch} and {len(angles[1])} {yaw} labels."
+                )
             return pitch_yaw_to_vector(np.stack(angles, axis=1)).astype(np.float32)
     found = f"the labels {', '.join(sorted(labels))}" if labels else "no labels"
     raise InputError(
@@ -46,12 +48,17 @@ def gaze_of(labels: Mapping[str, ArrayLike], what: str = "the set") -> NDArray[n
 def _unit_vectors(values: ArrayLike, what: str) -> NDArray[np.float32]:
     vectors = np.asarray(values, np.float64)
     if vectors.ndim != 2 or vectors.shape[1] != 3:
-        raise InputError(f"the label 'gaze' of {what} is {list(vectors.shape)}: want [n, 3], a vector per image.")
+        raise InputError(
+            f"the label 'gaze' of {what} is {list(vectors.shape)}: want [n, 3], a vector per image."
+        )
     _require_finite(vectors, "gaze", what)
     length = np.linalg.norm(vectors, axis=1, keepdims=True)
     if not length.all():
-        raise InputError(f"the label 'gaze' of image {int(np.argmin(length))} of {what} is the zero vector.")
-    return (vectors / length).astype(np.float32)
+        raise InputError(
+            f"the label 'gaze' of image {int(np.argmin(length))} of {what} is the zero vector."
+        )
+    unit: NDArray[np.float32] = (vectors / length).astype(np.float32)
+    return unit
 
 
 def _angle(values: ArrayLike, name: str, what: str) -> NDArray[np.float64]:
@@ -59,7 +66,9 @@ def _angle(values: ArrayLike, name: str, what: str) -> NDArray[np.float64]:
     if angle.ndim == 2 and angle.shape[1] == 1:
         angle = angle[:, 0]
     if angle.ndim != 1:
-        raise InputError(f"the label {name!r} of {what} is {list(angle.shape)}: want one angle per image.")
+        raise InputError(
+            f"the label {name!r} of {what} is {list(angle.shape)}: want one angle per image."
+        )
     _require_finite(angle[:, None], name, what)
     if len(angle) and np.abs(angle).max() > np.pi:
         raise InputError(

@@ -55,9 +55,12 @@ def angular_error(predicted: ArrayLike, true: ArrayLike) -> Floats:
     """
     p, t = _directions(predicted, "predicted"), _directions(true, "true")
     if len(p) != len(t):
-        raise InputError(f"{len(p)} predicted and {len(t)} true gaze vectors came: give one each per image.")
+        raise InputError(
+            f"{len(p)} predicted and {len(t)} true gaze vectors came: give one each per image."
+        )
     cross = np.linalg.norm(np.cross(p, t), axis=1)
-    return np.degrees(np.arctan2(cross, (p * t).sum(axis=1)))
+    error: Floats = np.degrees(np.arctan2(cross, (p * t).sum(axis=1)))
+    return error
 
 
 @dataclass(frozen=True)
@@ -125,4 +128,5 @@ def _directions(vectors: ArrayLike, name: str) -> Floats:
             f"{name} vector {bad[0]} is {array[bad[0]].tolist()} ({len(bad)} of {len(array)} are like it): a gaze "
             "vector must be finite and not zero."
         )
-    return array / np.abs(array).max(axis=1, keepdims=True)
+    directions: Floats = array / np.abs(array).max(axis=1, keepdims=True)
+    return directions

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import sys
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -15,7 +14,7 @@ import torch
 from simgan_fast.config import PRESETS, TrainingConfig
 from simgan_fast.data.packed import open_packed
 from simgan_fast.errors import InputError
-from simgan_fast.evaluation.gaze import evaluate_gaze
+from simgan_fast.evaluation.gaze import GazeTraining, evaluate_gaze
 from simgan_fast.files import written_whole
 from simgan_fast.jobs.refine import refine
 from simgan_fast.jobs.simulate import simulate
@@ -30,23 +29,28 @@ ESTIMATOR_SEEDS = 3
 
 
 def demo(
-    out: str | Path = "runs/demo", config: TrainingConfig = PRESETS["demo-eyes"], *, scale: float = 1.0
+    out: str | Path = "runs/demo",
+    config: TrainingConfig = PRESETS["demo-eyes"],
+    *,
+    scale: float = 1.0,
 ) -> dict[str, Any]:
     """Run the demo in the folder `out`; an interrupted one goes on where it stopped, a finished one is only read.
 
-    The simulator's `plain` domain is the synthetic side, its `camera` domain stands in for photographs: the refiner
-    sees camera images without labels, and the gaze estimators are tested on other camera images.
+    The simulator's `plain` domain is the synthetic side, its `camera` domain stands in for
+    photographs: the refiner sees camera images without labels, and the gaze estimators are tested
+    on other camera images.
+
     scale: of the number of images, training steps and estimator updates, for quick trials.
-    Returns what it writes to `out`/summary.json: gaze errors in degrees and shares within 7 degrees for estimators
-    trained on synthetic, refined and labelled camera images (mean over seeds and standard deviation), seconds of
-    each part, refined images per second, and the mean |R(x) - x| of images in [-1, 1].
+    Returns what it writes to `out`/summary.json: gaze errors in degrees and shares within 7 degrees
+    for estimators trained on synthetic, refined and labelled camera images (mean over seeds and
+    standard deviation), seconds of each part, refined images per second, and the mean |R(x) - x|
+    of images in [-1, 1].
     """
     out = Path(out)
     if not 0 < scale <= 1:
         raise InputError(f"scale is {scale}: it must be above 0 and at most 1.")
     config = dataclasses.replace(config, steps=max(1, round(config.steps * scale)))
-    summary = _Stages(out, config, scale).run()
-    return summary
+    return _Stages(out, config, scale).run()
 
 
 class _Stages:
@@ -64,7 +68,6 @@ class _Stages:
         self._begin()
         summary_file = self.out / "summary.json"
         if summary_file.is_file():
-            print(f"{self.out} holds a finished demo; remove it to run anew.", file=sys.stderr)
             finished: dict[str, Any] = json.loads(summary_file.read_text())
             return finished
         self._stage("simulate", self._simulate)
@@ -86,9 +89,13 @@ class _Stages:
             record = json.loads(self.record.read_text())
             self.seconds, self.measured = record["seconds"], record["measured"]
         except (OSError, ValueError, KeyError, TypeError):
-            raise InputError(f"{self.out} already holds something else: name a new folder with --out.") from None
+            raise InputError(
+                f"{self.out} already holds something else: name a new folder with --out."
+            ) from None
         if record.get("settings") != self.settings:
-            raise InputError(f"{self.out} holds a demo with other settings: name a new folder with --out.")
+            raise InputError(
+                f"{self.out} holds a demo with other settings: name a new folder with --out."
+            )
         return None
 
     def _save(self) -> None:
@@ -124,7 +131,9 @@ class _Stages:
     def _refine(self) -> None:
         if (self.out / "refined").exists():
             return
-        result = refine(self.out / "train", self.out / "synthetic", self.out / "refined", format="arrow")
+        result = refine(
+            self.out / "train", self.out / "synthetic", self.out / "refined", format="arrow"
+        )
         self.measured |= {
             "refine_images_per_second": round(result.images_per_second, 1),
             "mean_abs_change": round(result.mean_abs_change, 4),
@@ -134,25 +143,45 @@ class _Stages:
         arms = {"synthetic": "synthetic", "refined": "refined", "real_labels": "camera"}
         sets = {name: open_packed(self.out / folder) for name, folder in arms.items()}
         seeds = tuple(range(ESTIMATOR_SEEDS))
-        self.measured["gaze"] = evaluate_gaze(sets, open_packed(self.out / "test"), seeds=seeds)
+        training = GazeTraining(updates=max(1, round(GazeTraining.updates * self.scale)))
+        results = evaluate_gaze(
+            sets, open_packed(self.out / "test"), seeds=seeds, training=training
+        )
+        with written_whole(self.out / "gaze.json", "w") as file:
+            json.dump(results, file)
+        kept = ("mean_error_deg", "within_7_deg", "mean_error_without_offset_deg")
+        self.measured["gaze"] = {
+            arm: {name: scores[name] for name in kept} for arm, scores in results["arms"].items()
+        }
 
     def _picture(self) -> None:
         rows = {
             name: torch.from_numpy(open_packed(self.out / folder).images(0, SHOWN).copy())
-            for name, folder in (("synthetic", "synthetic"), ("refined", "refined"), ("camera", "camera"))
+            for name, folder in (
+                ("synthetic", "synthetic"),
+                ("refined", "refined"),
+                ("camera", "camera"),
+            )
         }
         moved = difference(rows["refined"], rows["synthetic"])
         ordered = {"synthetic": rows["synthetic"], "refined": rows["refined"], "difference": moved}
         save_picture(self.out / "samples.png", image_grid({**ordered, "camera": rows["camera"]}))
 
     def _summary(self) -> dict[str, Any]:
-        arms = self.measured["gaze"]["arms"]
-        pick = {name: {arm: arms[arm][name] for arm in arms} for name in next(iter(arms.values()))}
+        arms = self.measured["gaze"]
         return {
-            "gaze_error_deg": pick["mean_error_deg"],
-            "gaze_error_deg_std": pick["mean_error_deg_std"],
-            "within_7_deg": pick["within_7_deg"],
-            "within_7_deg_std": pick["within_7_deg_std"],
+            "gaze_error_deg": {
+                arm: round(scores["mean_error_deg"]["mean"], 3) for arm, scores in arms.items()
+            },
+            "gaze_error_deg_std": {
+                arm: round(scores["mean_error_deg"]["std"], 3) for arm, scores in arms.items()
+            },
+            "within_7_deg": {
+                arm: round(scores["within_7_deg"]["mean"], 4) for arm, scores in arms.items()
+            },
+            "within_7_deg_std": {
+                arm: round(scores["within_7_deg"]["std"], 4) for arm, scores in arms.items()
+            },
             "seeds": ESTIMATOR_SEEDS,
             "seconds": self.seconds,
             "refine_images_per_second": self.measured["refine_images_per_second"],
@@ -168,7 +197,9 @@ def summary_table(summary: Mapping[str, Any]) -> str:
         spread, within = summary["gaze_error_deg_std"][arm], summary["within_7_deg"][arm]
         lines.append(f"{arm:<14}{error:>8.2f} deg{spread:>6.2f} deg{within:>13.1%}")
     errors = summary["gaze_error_deg"]
-    lines.append(f"refining changed the gaze error by {errors['refined'] / errors['synthetic'] - 1:+.1%}")
+    lines.append(
+        f"refining changed the gaze error by {errors['refined'] / errors['synthetic'] - 1:+.1%}"
+    )
     seconds = ", ".join(f"{name} {value:.0f} s" for name, value in summary["seconds"].items())
     lines.append(f"{seconds}; refined {summary['refine_images_per_second']:.0f} images/s")
     return "\n".join(lines)

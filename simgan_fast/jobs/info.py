@@ -46,6 +46,8 @@ def _cuda() -> str:
 
 def _dali() -> str:
     names = sorted(
-        f"{name} {found.version}" for found in metadata.distributions() if (name := found.name).startswith("nvidia-dali")
+        f"{name} {found.version}"
+        for found in metadata.distributions()
+        if (name := found.name).startswith("nvidia-dali")
     )
     return ", ".join(names) or "not installed; images are decoded with Pillow"

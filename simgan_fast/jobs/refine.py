@@ -16,7 +16,7 @@ from simgan_fast.data.export import open_writer
 from simgan_fast.data.packed import PackedSet
 from simgan_fast.errors import InputError
 from simgan_fast.models.refiner import Refiner
-from simgan_fast.ops import gather_normalize, to_uint8
+from simgan_fast.ops.gather_normalize import gather_normalize, to_uint8
 from simgan_fast.progress import Progress
 
 
@@ -41,18 +41,26 @@ def refine(
 ) -> RefineResult:
     """Refine every image of `source` into the new folder `out`.
 
-    refiner: a Refiner, a run folder, or a folder that `Refiner.save_pretrained` wrote.
-    source: a packed set or a folder of PNG and JPEG images. What cannot be decoded is listed in rejects.csv.
-    out: appears whole or not at all; names and labels are those of `source`.
-    format: "png" (a folder of PNG files and labels.csv) or "arrow" (a packed set).
-    size: (height, width) to resize a folder's images to first.
+    Args:
+        refiner: a Refiner, a run folder, or a folder that `Refiner.save_pretrained` wrote.
+        source: a packed set or a folder of PNG and JPEG images. What cannot be decoded is listed in
+            rejects.csv.
+        out: appears whole or not at all; names and labels are those of `source`.
+        format: "png" (a folder of PNG files and labels.csv) or "arrow" (a packed set).
+        size: (height, width) to resize a folder's images to first.
+        batch_size: images at a time; the result does not depend on it beyond rounding.
+        device: a torch device.
+
+    Raises InputError for unusable input or an `out` that holds something.
 
     >>> refine("runs/first", "simulated", "refined")  # doctest: +SKIP
     """
     refiner = refiner if isinstance(refiner, Refiner) else Refiner.from_pretrained(refiner)
     images = open_images(source, size=size)
     if images.shape[0] != refiner.config.in_channels:
-        raise InputError(f"{source} has {images.shape[0]} channels, the refiner takes {refiner.config.in_channels}.")
+        raise InputError(
+            f"{source} has {images.shape[0]} channels, the refiner takes {refiner.config.in_channels}."
+        )
     began, change = time.monotonic(), 0.0
     labels = {name: values.shape[1] for name, values in images.labels.items()}
     writer = open_writer(out, format=format, shape=images.shape, labels=labels, dtype=images.dtype)

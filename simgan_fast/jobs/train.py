@@ -14,7 +14,7 @@ from simgan_fast.data.packed import PackedSet, open_packed
 from simgan_fast.errors import InputError
 from simgan_fast.files import require_absent_or_empty
 from simgan_fast.models.refiner import Refiner
-from simgan_fast.ops import gather_normalize
+from simgan_fast.ops.gather_normalize import gather_normalize
 from simgan_fast.training.algorithm import SimGAN
 from simgan_fast.training.run import Run
 from simgan_fast.training.state import latest_checkpoint, load_checkpoint
@@ -34,13 +34,18 @@ def train(
 ) -> Refiner:
     """Learn to refine `synthetic` images toward `real` ones (Shrivastava et al., CVPR 2017, Algorithm 1).
 
-    synthetic, real: packed sets or folders of PNG and JPEG images; folders are packed below `out`/data.
-    out: new run folder: config.toml, checkpoints/, refiner/, metrics.csv, tensorboard/, samples/.
-    size: (height, width) that folders are resized to; by default the synthetic images keep theirs, and real ones
-        are resized to it.
+    Args:
+        synthetic, real: packed sets or folders of PNG and JPEG images; folders are packed below
+            `out`/data. Labels are not used.
+        out: new run folder: config.toml, checkpoints/, refiner/, metrics.csv, tensorboard/, samples/.
+        config: settings, `preset("eyes")` if left out.
+        size: (height, width) that folders are resized to. By default the synthetic images keep
+            theirs, and a folder of real images is resized to it.
+        device: a torch device.
+
     Returns the trained refiner, also saved as `out`/refiner (`Refiner.from_pretrained(out)`).
-    Raises InputError for unusable input, TrainingDiverged when a loss is not finite, Interrupted on SIGINT or
-    SIGTERM after a checkpoint was written.
+    Raises InputError for unusable input, TrainingDiverged when a loss is not finite, Interrupted on
+    SIGINT or SIGTERM after a checkpoint was written.
 
     >>> refiner = train("simulated", "photographs", "runs/first")  # doctest: +SKIP
     """
@@ -61,24 +66,36 @@ def train(
 def resume(out: str | Path, *, device: str = "cpu") -> Refiner:
     """Go on with the run in `out` from its newest checkpoint, bit for bit on the CPU.
 
-    Raises InputError where `out` is no run, was written in another format, or its data have changed.
+    Raises InputError where `out` is no run, was written in another format, or its data have
+    changed.
     """
     out = Path(out)
     config, origin = load_config(out / "config.toml")
     try:
-        synthetic_set, real_set = open_packed(out / origin["synthetic"]), open_packed(out / origin["real"])
+        synthetic_set, real_set = (
+            open_packed(out / origin["synthetic"]),
+            open_packed(out / origin["real"]),
+        )
     except KeyError as error:
-        raise InputError(f"{out}/config.toml does not say where the {error} images are: restore it.") from None
+        raise InputError(
+            f"{out}/config.toml does not say where the {error} images are: restore it."
+        ) from None
     if _origin(out, synthetic_set, real_set) != origin:
-        raise InputError(f"the images of {out} have changed since it began: restore them, or start a new run.")
+        raise InputError(
+            f"the images of {out} have changed since it began: restore them, or start a new run."
+        )
     run = _new_run(out, config, synthetic_set, real_set, device)
     run.done |= load_checkpoint(latest_checkpoint(out / "checkpoints"), run.simgan)
     return run.finish()
 
 
-def _new_run(out: Path, config: TrainingConfig, synthetic: PackedSet, real: PackedSet, device: str) -> Run:
+def _new_run(
+    out: Path, config: TrainingConfig, synthetic: PackedSet, real: PackedSet, device: str
+) -> Run:
     feeds = (
-        ResidentFeed(synthetic, config.batch_size, seed=config.seed, stream=SYNTHETIC_STREAM, device=device),
+        ResidentFeed(
+            synthetic, config.batch_size, seed=config.seed, stream=SYNTHETIC_STREAM, device=device
+        ),
         ResidentFeed(real, config.batch_size, seed=config.seed, stream=REAL_STREAM, device=device),
     )
     first = torch.arange(SAMPLES, device=device)

@@ -7,19 +7,23 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from simgan_fast.errors import InputError
+from simgan_fast.models.refiner import PaddingMode
 
-SMALLEST_SIDE = 5  # pixels: reflection padding needs two at every layer, and two layers halve the map
+SMALLEST_SIDE = (
+    5  # pixels: reflection padding needs two at every layer, and two layers halve the map
+)
 
 
 class PatchDiscriminator(nn.Module):
     """Images [n, c, h, w] in [-1, 1] to raw logits [n, 2, ceil(h/4), ceil(w/4)] per patch (paper 2.2 and 3.1).
 
-    Class 1 is refined (the paper's D is the probability of being synthetic), class 0 is real. Conv3x3-96 s2,
-    conv3x3-64 s2, max-pool 3x3 s1, conv3x3-32, conv1x1-32, conv1x1-2, ReLU after each convolution but the last;
-    75,906 parameters for grey images. 35x55 images give 9x14 patches with a receptive field of 23x23 pixels.
+    Class 1 is refined (the paper's D is the probability of being synthetic), class 0 is real.
+    Conv3x3-96 s2, conv3x3-64 s2, max-pool 3x3 s1, conv3x3-32, conv1x1-32, conv1x1-2, ReLU after
+    each convolution but the last; 75,906 parameters for grey images. 35x55 images give 9x14 patches
+    with a receptive field of 23x23 pixels.
     """
 
-    def __init__(self, in_channels: int = 1, padding_mode: str = "reflect") -> None:
+    def __init__(self, in_channels: int = 1, padding_mode: PaddingMode = "reflect") -> None:
         super().__init__()
         self.conv1 = nn.Conv2d(in_channels, 96, 3, stride=2, padding=1, padding_mode=padding_mode)
         self.conv2 = nn.Conv2d(96, 64, 3, stride=2, padding=1, padding_mode=padding_mode)
@@ -31,7 +35,8 @@ class PatchDiscriminator(nn.Module):
         """The 32 feature maps [n, 32, ceil(h/4), ceil(w/4)] that the last convolution judges."""
         if min(images.shape[-2:]) < SMALLEST_SIDE:
             raise InputError(
-                f"images are {images.shape[-2]}x{images.shape[-1]}: the discriminator needs {SMALLEST_SIDE} pixels a side."
+                f"images are {images.shape[-2]}x{images.shape[-1]} pixels: "
+                f"the discriminator needs {SMALLEST_SIDE} a side."
             )
         x = functional.relu(self.conv1(images))
         x = functional.relu(self.conv2(x))
@@ -48,7 +53,12 @@ class PatchDiscriminator(nn.Module):
 class GlobalDiscriminator(PatchDiscriminator):
     """The same convolutions, then one fully connected decision: logits [n, 2, 1, 1] (paper 3.3, Figure 8)."""
 
-    def __init__(self, image_size: tuple[int, int], in_channels: int = 1, padding_mode: str = "reflect") -> None:
+    def __init__(
+        self,
+        image_size: tuple[int, int],
+        in_channels: int = 1,
+        padding_mode: PaddingMode = "reflect",
+    ) -> None:
         super().__init__(in_channels, padding_mode)
         map_size = tuple((side + 3) // 4 for side in image_size)
         self.conv5 = nn.Conv2d(32, 2, (map_size[0], map_size[1]))

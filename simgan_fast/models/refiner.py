@@ -6,6 +6,7 @@ import dataclasses
 import json
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 import torch
 from safetensors import SafetensorError
@@ -15,10 +16,13 @@ from torch.nn import functional
 
 from simgan_fast.errors import InputError
 from simgan_fast.files import written_whole
-from simgan_fast.ops import residual_blocks
+from simgan_fast.ops.residual_blocks import residual_blocks
 
-# What stays of the second convolution of each block under "identity" initialisation: small enough to leave the image
-# alone, not zero, so that every weight receives a gradient from the first update on.
+PaddingMode = Literal["reflect", "zeros"]
+
+# What stays of the second convolution of each block under "identity" initialisation: small enough
+# to leave the image alone, not zero, so that every weight receives a gradient from the first update
+# on.
 IDENTITY_SCALE = 0.1
 
 
@@ -30,13 +34,13 @@ class RefinerConfig:
     width: int = 64
     blocks: int = 4
     kernel_size: int = 3
-    padding_mode: str = "reflect"
+    padding_mode: PaddingMode = "reflect"
 
 
 class ResidualBlock(nn.Module):
     """Parameters of relu(x + conv2(relu(conv1(x)))); the arithmetic is the op `residual_blocks`."""
 
-    def __init__(self, width: int, kernel_size: int, padding_mode: str) -> None:
+    def __init__(self, width: int, kernel_size: int, padding_mode: PaddingMode) -> None:
         super().__init__()
         self.conv1 = nn.Conv2d(width, width, kernel_size, padding="same", padding_mode=padding_mode)
         self.conv2 = nn.Conv2d(width, width, kernel_size, padding="same", padding_mode=padding_mode)
@@ -50,9 +54,9 @@ class ResidualBlock(nn.Module):
 class Refiner(nn.Module):
     """Conv k x k, `blocks` residual blocks, conv 1x1, tanh: images [n, c, h, w] in [-1, 1] to the same shape and range.
 
-    The paper's eyes: 3x3, 64 channels, 4 blocks, 296,129 parameters. It names no output activation; tanh keeps the
-    range and is what every public port uses. Any number of channels and any size of at least (kernel_size + 1) / 2
-    pixels a side work.
+    The paper's eyes: 3x3, 64 channels, 4 blocks, 296,129 parameters. It names no output activation;
+    tanh keeps the range and is what every public port uses. Any number of channels and any size of
+    at least (kernel_size + 1) / 2 pixels a side work.
 
     >>> Refiner()(torch.zeros(2, 1, 35, 55)).shape
     torch.Size([2, 1, 35, 55])
@@ -64,12 +68,16 @@ class Refiner(nn.Module):
         width: int = 64,
         blocks: int = 4,
         kernel_size: int = 3,
-        padding_mode: str = "reflect",
+        padding_mode: PaddingMode = "reflect",
     ) -> None:
         super().__init__()
         self.config = RefinerConfig(in_channels, width, blocks, kernel_size, padding_mode)
-        self.first = nn.Conv2d(in_channels, width, kernel_size, padding="same", padding_mode=padding_mode)
-        self.blocks = nn.ModuleList(ResidualBlock(width, kernel_size, padding_mode) for _ in range(blocks))
+        self.first = nn.Conv2d(
+            in_channels, width, kernel_size, padding="same", padding_mode=padding_mode
+        )
+        self.blocks = nn.ModuleList(
+            ResidualBlock(width, kernel_size, padding_mode) for _ in range(blocks)
+        )
         self.last = nn.Conv2d(width, in_channels, 1)
 
     def forward(self, images: Tensor) -> Tensor:
@@ -86,13 +94,16 @@ class Refiner(nn.Module):
     def initialize_near_identity(self) -> Refiner:
         """Start near R(x) = x: the 1,000 pretraining updates of the paper become some 60.
 
-        Each image channel c passes through a pair of hidden channels as relu(x) and relu(-x), the blocks begin as a
-        small change, and the last convolution puts the pair together again. Nothing else differs from torch's start.
+        Each image channel c passes through a pair of hidden channels as relu(x) and relu(-x), the
+        blocks begin as a small change, and the last convolution puts the pair together again.
+        Nothing else differs from torch's start.
         """
         centre = self.config.kernel_size // 2
         channels = self.config.in_channels
         if 2 * channels > self.config.width:
-            raise InputError(f"width is {self.config.width}: identity initialisation needs at least {2 * channels}.")
+            raise InputError(
+                f"width is {self.config.width}: identity initialisation needs at least {2 * channels}."
+            )
         for block in self._blocks():
             block.conv2.weight *= IDENTITY_SCALE
             assert block.conv2.bias is not None
@@ -106,13 +117,17 @@ class Refiner(nn.Module):
                 self.first.weight[hidden, channel, centre, centre] = sign
                 self.first.bias[hidden] = 0.0
                 self.last.weight[:, hidden] = 0.0
-                self.last.weight[channel, hidden] = sign * 1.25  # tanh(1.25 x) is within 0.15 of x on [-1, 1]
+                self.last.weight[channel, hidden] = (
+                    sign * 1.25
+                )  # tanh(1.25 x) is within 0.15 of x on [-1, 1]
         return self
 
     def save_pretrained(self, folder: str | Path) -> None:
         """Write `folder`/model.safetensors and config.json."""
         folder = Path(folder)
-        tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in self.state_dict().items()}
+        tensors = {
+            name: tensor.detach().cpu().contiguous() for name, tensor in self.state_dict().items()
+        }
         with written_whole(folder / "model.safetensors") as file:
             file.write(save(tensors))
         with written_whole(folder / "config.json", "w") as file:
@@ -129,11 +144,25 @@ class Refiner(nn.Module):
             refiner = cls(**dataclasses.asdict(config))
             refiner.load_state_dict(load_file(folder / "model.safetensors"))
         except FileNotFoundError as error:
-            raise InputError(f"{folder} holds no trained refiner: {error.filename} is missing.") from None
-        except (SafetensorError, json.JSONDecodeError, UnicodeDecodeError, TypeError, RuntimeError) as error:
+            raise InputError(
+                f"{folder} holds no trained refiner: {error.filename} is missing."
+            ) from None
+        except (
+            SafetensorError,
+            json.JSONDecodeError,
+            UnicodeDecodeError,
+            TypeError,
+            RuntimeError,
+        ) as error:
             reason = str(error).splitlines()[0]
-            raise InputError(f"{folder} holds a damaged refiner ({reason}): restore it or train again.") from None
-        broken = [name for name, tensor in refiner.state_dict().items() if not tensor.isfinite().all()]
+            raise InputError(
+                f"{folder} holds a damaged refiner ({reason}): restore it or train again."
+            ) from None
+        broken = [
+            name for name, tensor in refiner.state_dict().items() if not tensor.isfinite().all()
+        ]
         if broken:
-            raise InputError(f"{folder}: weight {broken[0]} holds NaN or infinity: use an earlier checkpoint.")
+            raise InputError(
+                f"{folder}: weight {broken[0]} holds NaN or infinity: use an earlier checkpoint."
+            )
         return refiner.eval()

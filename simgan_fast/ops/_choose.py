@@ -1,16 +1,21 @@
-"""Native or reference: the one decision that every op makes."""
+"""Native or reference, and by which way: the decisions that every op makes."""
 
 from __future__ import annotations
 
 import logging
 
 import torch
+from torch import Tensor
+from torch.nn import Parameter
+from torch.utils import _python_dispatch
 
 from simgan_fast._native import AVAILABLE, MISSING, REMEDY
 from simgan_fast.errors import InputError
 
 _log = logging.getLogger("simgan_fast.ops")
 _said: set[str] = set()
+# Not promised by torch: where it is missing, every call takes the dispatcher.
+_watched = getattr(_python_dispatch, "is_in_torch_dispatch_mode", lambda: True)
 
 
 def use_native(op: str, impl: str, obstacle: str | None) -> bool:
@@ -32,6 +37,14 @@ def use_native(op: str, impl: str, obstacle: str | None) -> bool:
         raise InputError(message)
     _say_once(f"{op}: plain PyTorch, as {obstacle}")
     return False
+
+
+def past_dispatcher(x: Tensor) -> bool:
+    """Whether a native kernel may be called without torch's dispatcher: nobody traces, fakes or watches.
+
+    It saves about 2 us a call, which counts where the kernel takes 3 us.
+    """
+    return type(x) in (Tensor, Parameter) and not torch.compiler.is_compiling() and not _watched()
 
 
 def _say_once(text: str) -> None:

@@ -7,7 +7,7 @@ from torch import Tensor
 
 from simgan_fast._native import C
 from simgan_fast.errors import InputError
-from simgan_fast.ops._choose import use_native
+from simgan_fast.ops._choose import past_dispatcher, use_native
 from simgan_fast.ops.random import permutation
 
 _DRAW, _REPLACE = 0, 1  # streams of the permutation
@@ -44,7 +44,8 @@ def history_exchange(
     fresh = fresh.detach()
     if not use_native("history_exchange", impl, obstacle):
         return _history_exchange_reference(buffer, fresh, counter, seed)
-    drawn: Tensor = _exchange(buffer, fresh, counter, seed)
+    exchange = _cpu if past_dispatcher(buffer) else _op
+    drawn: Tensor = exchange(buffer, fresh, counter, seed)
     return drawn
 
 
@@ -77,6 +78,9 @@ def _check(buffer: Tensor, fresh: Tensor, counter: Tensor, seed: int) -> None:
             "make it with torch.empty([B, ...])."
         )
         raise InputError(message)
+    if not torch.compiler.is_compiling() and _shares_memory(buffer, fresh):
+        message = "history_exchange: fresh shares memory with buffer; pass fresh.clone()."
+        raise InputError(message)
     if counter.dtype != torch.int64 or counter.shape != (1,) or counter.device != buffer.device:
         message = (
             f"history_exchange: counter is {_kind(counter)}; "
@@ -86,6 +90,10 @@ def _check(buffer: Tensor, fresh: Tensor, counter: Tensor, seed: int) -> None:
     if not 0 <= seed < 2**63:
         message = f"history_exchange: seed is {seed}; it must be from 0 to 2^63 - 1."
         raise InputError(message)
+
+
+def _shares_memory(x: Tensor, y: Tensor) -> bool:
+    return x.untyped_storage().data_ptr() == y.untyped_storage().data_ptr() and x.numel() > 0
 
 
 def _kind(x: Tensor) -> str:
@@ -115,17 +123,17 @@ torch.library.define(
 )
 
 
-@torch.library.register_fake("simgan_fast::history_exchange")
-def _drawn(buffer: Tensor, fresh: Tensor, counter: Tensor, seed: int) -> Tensor:
+_op = torch.ops.simgan_fast.history_exchange.default
+
+
+def _empty_drawn(buffer: Tensor, fresh: Tensor, counter: Tensor, seed: int) -> Tensor:
     return buffer.new_empty(fresh.shape)
 
 
-@torch.library.impl("simgan_fast::history_exchange", "CPU")
 def _cpu(buffer: Tensor, fresh: Tensor, counter: Tensor, seed: int) -> Tensor:
-    drawn = _drawn(buffer, fresh, counter, seed)
     fresh = fresh.contiguous()
+    drawn = torch.empty_like(fresh)  # laid out as _empty_drawn has it
     slots, rows = buffer.shape[0], fresh.shape[0]
-    row_bytes = buffer.nbytes // slots if slots > 0 else 0
     C.history_exchange(
         buffer.data_ptr(),
         fresh.data_ptr(),
@@ -133,12 +141,13 @@ def _cpu(buffer: Tensor, fresh: Tensor, counter: Tensor, seed: int) -> Tensor:
         counter.data_ptr(),
         slots,
         rows,
-        row_bytes,
+        buffer.nbytes // slots if slots > 0 else 0,
         seed,
     )
-    # Written behind torch's back: tell autograd that views and saved copies are stale.
+    # Written behind torch's back: tell autograd that saved copies are stale.
     torch.autograd.graph.increment_version((buffer, counter))
     return drawn
 
 
-_exchange = torch.ops.simgan_fast.history_exchange.default
+torch.library.register_fake("simgan_fast::history_exchange", _empty_drawn)
+torch.library.impl("simgan_fast::history_exchange", "CPU", _cpu)

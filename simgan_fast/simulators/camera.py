@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from simgan_fast.errors import InputError
-from simgan_fast.simulators.eye_domains import Floats, Range
+from simgan_fast.simulators.eye_domains import Floats, Range, spread
 
 # ITU-T T.81, table K.1: the luminance quantisation that JPEG encoders scale by quality
 _LUMINANCE = np.array(
@@ -29,7 +29,6 @@ _LUMINANCE = np.array(
     ],
     np.float32,
 )
-_BORDER = 8  # pixels mirrored around the picture before blurring
 
 
 @dataclass(frozen=True)
@@ -59,7 +58,7 @@ def camera_model(
     """Photograph images with the bundled webcam model; the result is uint8 [n, 1, h, w].
 
     images: float [n, 1, h, w], linear light, 0 dark, any positive scale (exposure is automatic).
-    rng: a generator, or a seed. Raises InputError for another shape or type, NaN, or negative light.
+    rng: a generator, or a seed. Raises InputError for another shape or type, NaN, negative light.
 
     >>> camera_model(np.full((2, 1, 35, 55), 0.5, np.float32), rng=3).shape
     (2, 1, 35, 55)
@@ -88,7 +87,7 @@ class _Draw:
 
     def __call__(self, bounds: Range) -> Floats:
         unit = self.rng.random((self.n, 1, 1), dtype=np.float32)
-        return np.float32(bounds[0]) + np.float32(bounds[1] - bounds[0]) * unit
+        return spread(bounds, unit)
 
 
 def _checked(images: Floats) -> Floats:
@@ -112,7 +111,8 @@ def _exposed(light: Floats, draw: _Draw, spec: CameraSpec) -> Floats:
     centre_x, centre_y = draw((-1.0, 1.0)), draw((-1.0, 1.0))
     distance = (x - centre_x) ** 2 + (y[:, None] - centre_y) ** 2
     gain = draw(spec.level) / np.maximum(light.mean((1, 2), keepdims=True), 1e-6)
-    return light * gain * (1.0 - draw(spec.vignetting) * distance / 8.0)
+    exposed: Floats = light * gain * (1.0 - draw(spec.vignetting) * distance / 8.0)
+    return exposed
 
 
 def _blurred(light: Floats, draw: _Draw, spec: CameraSpec) -> Floats:
@@ -120,14 +120,26 @@ def _blurred(light: Floats, draw: _Draw, spec: CameraSpec) -> Floats:
     unit = light.shape[2] / 60.0
     sigma, smear = draw(spec.defocus) * unit, draw(spec.motion) * unit
     angle = draw((0.0, np.pi))
-    padded = np.pad(light, ((0, 0), (_BORDER, _BORDER), (_BORDER, _BORDER)), mode="symmetric")
+    top, left, padded = _mirrored(light, 8 * max(1, round(unit)))
     fy = np.fft.fftfreq(padded.shape[1]).astype(np.float32)[:, None]
     fx = np.fft.rfftfreq(padded.shape[2]).astype(np.float32)
     along = fx * np.cos(angle) + fy * np.sin(angle)
     transfer = np.exp(-2.0 * np.pi**2 * sigma**2 * (fx * fx + fy * fy)) * np.sinc(smear * along)
-    spectrum = np.fft.rfft2(padded) * transfer
-    blurred = np.fft.irfft2(spectrum, s=padded.shape[1:]).astype(np.float32)
-    return np.maximum(blurred[:, _BORDER:-_BORDER, _BORDER:-_BORDER], 0.0)
+    blurred = np.fft.irfft2(np.fft.rfft2(padded) * transfer, s=padded.shape[1:])
+    blurred = blurred[:, top : top + light.shape[1], left : left + light.shape[2]]
+    return np.maximum(blurred.astype(np.float32), 0.0)
+
+
+def _mirrored(light: Floats, border: int) -> tuple[int, int, Floats]:
+    """Mirror at least `border` pixels around pictures, up to sides that are multiples of 8.
+
+    Such sides make the Fourier transform fast (71 is prime, 72 is not). The first two results say
+    where the picture begins.
+    """
+    before = [min(border, n) for n in light.shape[1:]]
+    after = [b + -(n + 2 * b) % 8 for b, n in zip(before, light.shape[1:], strict=True)]
+    sides = list(zip(before, after, strict=True))
+    return before[0], before[1], np.pad(light, [(0, 0), *sides], mode="symmetric")
 
 
 def _sensed(light: Floats, factor: float, rng: np.random.Generator, spec: CameraSpec) -> Floats:
@@ -139,9 +151,11 @@ def _sensed(light: Floats, factor: float, rng: np.random.Generator, spec: Camera
     variance = np.maximum(signal, 0.0) / draw(spec.electrons) + draw(spec.read_noise) ** 2
     signal = signal + np.sqrt(variance) * rng.standard_normal(signal.shape, dtype=np.float32)
     encoded = np.clip(signal, 0.0, 1.0) ** (1.0 / draw(spec.gamma)) * 255.0
-    encoded = jpeg(np.rint(encoded), draw(spec.jpeg_quality)[:, 0, 0], rng.integers(8, size=2))
+    phase = int(rng.integers(8)), int(rng.integers(8))
+    encoded = jpeg(np.rint(encoded), draw(spec.jpeg_quality)[:, 0, 0], phase)
     picture = _resampling(rows, height) @ encoded @ _resampling(columns, width).T
-    return np.rint(np.clip(picture, 0.0, 255.0))
+    rounded: Floats = np.rint(np.clip(picture, 0.0, 255.0))
+    return rounded
 
 
 @lru_cache(maxsize=64)
@@ -155,14 +169,15 @@ def _resampling(source: int, target: int) -> Floats:
     return weights
 
 
-def jpeg(images: Floats, quality: Floats, phase: NDArray[np.int64] | tuple[int, int] = (0, 0)) -> Floats:
+def jpeg(images: Floats, quality: Floats, phase: tuple[int, int] = (0, 0)) -> Floats:
     """What JPEG's 8x8 transform and quantisation leave of grey images [n, h, w] in [0, 255].
 
-    quality [n], 1 to 100: the table of ITU-T T.81 K.1 scaled as the IJG's encoder does. phase: where
-    the picture's corner lies in its first block. Entropy coding is lossless and left out.
+    quality [n], 1 to 100: the table of ITU-T T.81 K.1 scaled as the IJG's encoder does. phase:
+    row and column of the picture's corner in its first block. Entropy coding is lossless and left
+    out.
     """
     n, height, width = images.shape
-    top, left = int(phase[0]), int(phase[1])
+    top, left = phase
     bottom, right = -(top + height) % 8, -(left + width) % 8
     padded = np.pad(images - 128.0, ((0, 0), (top, bottom), (left, right)), mode="edge")
     shape = padded.shape
@@ -172,13 +187,17 @@ def jpeg(images: Floats, quality: Floats, phase: NDArray[np.int64] | tuple[int, 
     levels = np.rint(dct @ blocks @ dct.T / table) * table
     decoded = (dct.T @ levels @ dct).transpose(0, 1, 3, 2, 4).reshape(shape)
     inner = decoded[:, top : top + height, left : left + width]
-    return np.clip(np.rint(inner + 128.0), 0.0, 255.0).astype(np.float32)
+    rounded: Floats = np.clip(np.rint(inner + 128.0), 0.0, 255.0)
+    return rounded
 
 
 def _quantisation(quality: Floats) -> Floats:
     """Quantisation tables [n, 8, 8] of the IJG's quality scale."""
-    scale = np.where(quality < 50.0, 5000.0 / quality, 200.0 - 2.0 * quality)[:, None, None]
-    return np.clip(np.floor((_LUMINANCE * scale + 50.0) / 100.0), 1.0, 255.0).astype(np.float32)
+    scale = np.where(quality < 50.0, np.floor(5000.0 / quality), 200.0 - 2.0 * quality)
+    tables: Floats = np.clip(
+        np.floor((_LUMINANCE * scale[:, None, None] + 50.0) / 100.0), 1.0, 255.0
+    )
+    return tables
 
 
 @lru_cache(maxsize=1)
@@ -186,7 +205,8 @@ def _dct() -> Floats:
     """The orthonormal 8-point cosine transform."""
     k, i = np.mgrid[0:8, 0:8]
     rows = np.cos(np.pi * (2 * i + 1) * k / 16) * np.where(k == 0, np.sqrt(0.125), 0.5)
-    return rows.astype(np.float32)
+    basis: Floats = rows.astype(np.float32)
+    return basis
 
 
 def equalised(images: NDArray[np.uint8]) -> NDArray[np.uint8]:
@@ -202,4 +222,5 @@ def equalised(images: NDArray[np.uint8]) -> NDArray[np.uint8]:
     table = np.rint((below - darkest) * 255.0 / np.maximum(pixels - darkest, 1)).clip(0, 255)
     single = darkest[:, 0] == pixels
     table[single] = np.arange(256)
-    return np.take_along_axis(table, images.reshape(n, -1).astype(np.int64), 1).reshape(images.shape).astype(np.uint8)
+    flat = images.reshape(n, -1).astype(np.intp)
+    return np.take_along_axis(table.astype(np.uint8), flat, 1).reshape(images.shape)

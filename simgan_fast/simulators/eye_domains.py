@@ -1,13 +1,14 @@
-"""The two families of eyes and scenes that the simulator draws from: ranges, and the draw itself."""
+"""The two families of eyes and scenes that the simulator draws from, and the draw itself."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, fields, replace
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-Floats = NDArray[np.float32]
+Floats = NDArray[Any]  # float32 throughout; numpy's stubs widen mixed expressions to float64
 Range = tuple[float, float]
 Traits = dict[str, Floats]  # trait name -> [n, 1, 1]
 
@@ -76,9 +77,10 @@ class EyeDomain:
     sclera: Range = (0.62, 0.95)
     sclera_shade: Range = (0.15, 0.6)
     veins: Range = (0.0, 0.06)
-    iris: Range = (0.06, 0.34)
+    iris: Range = (0.05, 0.28)
     iris_texture: Range = (0.05, 0.30)
     limbus: Range = (0.2, 0.7)
+    texture_phase: Range = (0.0, 360.0)  # of iris fibres and lash tufts
 
     # light
     light_yaw: Range = (-60.0, 60.0)
@@ -142,8 +144,6 @@ CAMERA = replace(
     glint_size=(0.4, 1.3),
     window=(0.0, 0.25),
     cast_shadow=(0.0, 0.55),
-    exposure=(0.6, 1.5),
-    gamma=(1.0, 1.0),  # the sensor model has its own
 )
 
 DOMAINS = {"plain": PLAIN, "camera": CAMERA}
@@ -159,4 +159,5 @@ def draw_traits(domain: EyeDomain, rng: np.random.Generator, n: int) -> Traits:
 def spread(bounds: Range, unit: Floats) -> Floats:
     """Bring uniform numbers in [0, 1) to [low, high)."""
     low, high = bounds
-    return np.float32(low) + np.float32(high - low) * unit
+    values: Floats = np.float32(low) + np.float32(high - low) * unit
+    return values

@@ -13,7 +13,7 @@ import numpy as np
 
 from simgan_fast.simulators.eye_domains import Floats, Traits
 
-VIEW_MM = (22.5, 37.5)  # height, width seen by the normalised MPIIGaze camera: 60x36 pixels at 1.6/mm
+VIEW_MM = (22.5, 37.5)  # height, width of MPIIGaze's normalised view: 36x60 pixels at 1.6 per mm
 LID_THICKNESS = 0.8
 EYELID_POINTS = 8  # for each lid, corners included
 _CURVE_POINTS = 49
@@ -31,7 +31,7 @@ class Curve:
 
 @dataclass(frozen=True)
 class Eye:
-    """Everything that shading and labels need, in the image plane (mm from the picture's centre)."""
+    """Placed eyes: all that shading and labels need, in mm from the middle of the picture."""
 
     gaze: Floats  # [n, 3] unit line of sight, the label
     axis: Floats  # [n, 3, 1, 1] unit optical axis of the eyeball
@@ -75,11 +75,12 @@ def _rotation(pitch: Floats, yaw: Floats, roll: Floats) -> Floats:
     about_x = np.stack([one, zero, zero, zero, cp, sp, zero, -sp, cp], 1).reshape(-1, 3, 3)
     about_y = np.stack([cy, zero, sy, zero, one, zero, -sy, zero, cy], 1).reshape(-1, 3, 3)
     about_z = np.stack([cr, -sr, zero, sr, cr, zero, zero, zero, one], 1).reshape(-1, 3, 3)
-    return about_z @ about_y @ about_x
+    rotation: Floats = about_z @ about_y @ about_x
+    return rotation
 
 
 def _head(traits: Traits, pitch: Floats, yaw: Floats) -> Floats:
-    """Head rotations [n, 3, 3]: a share of the gaze, a spread, and the eye kept within its reach."""
+    """Head rotations [n, 3, 3]: a share of the gaze and a spread, within the eye's reach."""
     share = traits["head_share"][:, 0, 0]
     head_pitch = share * pitch + np.radians(traits["head_pitch"][:, 0, 0])
     head_yaw = share * yaw + np.radians(traits["head_yaw"][:, 0, 0])
@@ -108,20 +109,24 @@ def _arch(t: Floats, peak: Floats, power: Floats, duct: Floats) -> Floats:
     """Shape [n, 1, k] of a lid: 0 at the corners, 1 at its peak, pinched at the nasal tear duct."""
     inside = np.clip(t, -1.0, 1.0)
     skewed = inside - peak * (1.0 - inside * inside)
-    return (1.0 - np.abs(skewed) ** power) * (1.0 - duct * np.exp((-1.0 - inside) / 0.16))
+    arch: Floats = 1.0 - np.abs(skewed) ** power
+    arch *= 1.0 - duct * np.exp((-1.0 - inside) / 0.16)
+    return arch
 
 
 def _face_depth(x: Floats, y: Floats, traits: Traits) -> Floats:
     """Depth (mm, head frame) of lids and skin: a bowl that touches the eyeball at its front."""
     radius = traits["eye_radius"] + LID_THICKNESS
     off_axis = (x - traits["eye_x"]) ** 2 + (y - traits["eye_y"]) ** 2
-    return traits["eye_depth"] - radius + np.minimum(off_axis, 350.0) / (2.0 * radius)
+    depth: Floats = traits["eye_depth"] - radius + np.minimum(off_axis, 350.0) / (2.0 * radius)
+    return depth
 
 
 def _framed(camera: Floats, traits: Traits) -> Floats:
     """Image-plane x and y [n, 2, k] of camera points [n, 3, k] after zoom and shift."""
     shift = np.concatenate([traits["shift_x"], traits["shift_y"]], axis=1)
-    return camera[:, :2] * traits["zoom"] + shift
+    framed: Floats = camera[:, :2] * traits["zoom"] + shift
+    return framed
 
 
 def _at_columns(points: Floats, values: Floats, columns: Floats) -> Floats:
@@ -131,7 +136,8 @@ def _at_columns(points: Floats, values: Floats, columns: Floats) -> Floats:
     x1 = np.take_along_axis(points, right, 1)
     y0 = np.take_along_axis(values[:, 0], right - 1, 1)
     y1 = np.take_along_axis(values[:, 0], right, 1)
-    return (y0 + (y1 - y0) * (columns - x0) / (x1 - x0))[:, None]
+    between: Floats = y0 + (y1 - y0) * (columns - x0) / (x1 - x0)
+    return between[:, None]
 
 
 class _Face:

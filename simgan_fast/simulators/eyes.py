@@ -12,9 +12,10 @@ from simgan_fast.errors import InputError
 from simgan_fast.simulators.camera import camera_model
 from simgan_fast.simulators.eye_domains import DOMAINS, Floats, Range, Traits, draw_traits, spread
 from simgan_fast.simulators.eye_geometry import Eye, build_eye, pixel_pitch
-from simgan_fast.simulators.eye_shading import Shader, sub_pixel_grid
+from simgan_fast.simulators.eye_scene import Scene, sub_pixel_grid
+from simgan_fast.simulators.eye_shading import shade
 
-BLOCK = 32  # images drawn and rendered together; part of the definition of every image
+BLOCK = 16  # images drawn and rendered together; part of the definition of every image
 SMALLEST, LARGEST = 16, 2048
 GAZE_PITCH: Range = (-25.0, 10.0)  # degrees; laptop users of MPIIGaze look down more than up
 GAZE_YAW: Range = (-25.0, 25.0)
@@ -22,13 +23,13 @@ GAZE_YAW: Range = (-25.0, 25.0)
 
 @dataclass(frozen=True)
 class EyeBatch:
-    """Some consecutive images of a simulated set.
+    """Some consecutive images of a simulated set, with their labels.
 
-    images: uint8 [n, 1, h, w]. labels, float32: `gaze` [n, 3], the unit line of sight in the camera
-    axes of MPIIGaze (x right, y down, z away from the camera); `pupil` [n, 2], x and y in pixels
-    (the top-left pixel's centre is (0, 0)); `eyelids` [n, 32], x0, y0, x1, y1, ... of 8 points of the
-    upper lid from the nasal (left) to the temporal corner, then 8 of the lower lid. start: the
-    number of the first image.
+    images: uint8 [n, 1, h, w]. labels, float32: `gaze` [n, 3], the unit line of sight in the
+    camera axes of MPIIGaze (x right, y down, z away from the camera); `pupil` [n, 2], its centre's
+    x and y in pixels (the top-left pixel's centre is (0, 0)); `eyelids` [n, 32], x0, y0, x1, y1,
+    ... of 8 points of the upper lid from the nasal (left) to the temporal corner, then 8 of the
+    lower lid. start: the number of the first image.
     """
 
     images: NDArray[np.uint8]
@@ -57,16 +58,24 @@ def simulate_eyes(
 
     count: how many images; start: the number of the first. Image i depends only on seed, domain,
     size and i, so a set can be made in parts, anywhere and in any order. size: (height, width) in
-    pixels; 35x55 is the paper's, 36x60 that of MPIIGaze. domain: "plain", a clean rendering like
-    UnityEyes', or "camera", other people in other light behind a webcam model, a stand-in for
-    photographs. Gaze is uniform over pitch [-25, 10] and yaw [-25, 25] degrees in both. Raises
-    InputError for a negative count, seed or start, a size below 16 or above 2048, an unknown domain.
+    pixels, 16 to 2048; 35x55 is the paper's, 36x60 that of MPIIGaze. domain: "plain", a clean
+    rendering like UnityEyes', or "camera", other people in other light behind a webcam model, a
+    stand-in for photographs. Gaze is uniform over pitch [-25, 10] and yaw [-25, 25] degrees in
+    both. Raises InputError for a negative count, seed or start, another size or domain.
 
     >>> batch = next(simulate_eyes(100, seed=1))
     >>> batch.images.shape, batch.labels["gaze"].shape
     ((100, 1, 35, 55), (100, 3))
     """
-    _check(count=count, seed=seed, start=start)
+    _check(domain, size, batch_size, count=count, seed=seed, start=start)
+    simulator = _Simulator(seed, (int(size[0]), int(size[1])), domain)
+    return _batches(simulator, start, count, batch_size)
+
+
+def _check(domain: str, size: tuple[int, int], batch_size: int, **numbers: int) -> None:
+    for name, value in numbers.items():
+        if value < 0:
+            raise InputError(f"simulate_eyes: {name} is {value}; give 0 or more")
     if batch_size < 1:
         raise InputError(f"simulate_eyes: batch_size is {batch_size}; give at least 1")
     if domain not in DOMAINS:
@@ -75,13 +84,6 @@ def simulate_eyes(
         raise InputError(
             f"simulate_eyes: size is {size}; give (height, width), each {SMALLEST} to {LARGEST}"
         )
-    return _batches(_Simulator(seed, (int(size[0]), int(size[1])), domain), start, count, batch_size)
-
-
-def _check(**numbers: int) -> None:
-    for name, value in numbers.items():
-        if value < 0:
-            raise InputError(f"simulate_eyes: {name} is {value}; give 0 or more")
 
 
 def _batches(simulator: _Simulator, start: int, count: int, batch_size: int) -> Iterator[EyeBatch]:
@@ -114,10 +116,10 @@ class _Simulator:
         key = (self.seed, list(DOMAINS).index(self.domain), number)
         rng = np.random.Generator(np.random.Philox(np.random.SeedSequence(key)))
         gaze = rng.random((2, BLOCK), dtype=np.float32)
-        pitch, yaw = spread(np.radians(GAZE_PITCH), gaze[0]), spread(np.radians(GAZE_YAW), gaze[1])
+        pitch, yaw = np.radians(spread(GAZE_PITCH, gaze[0])), np.radians(spread(GAZE_YAW, gaze[1]))
         traits = draw_traits(DOMAINS[self.domain], rng, BLOCK)
         eye = build_eye(traits, pitch, yaw, self.grid[0])
-        light = Shader(eye, traits, self.grid, rng).picture() * traits["exposure"]
+        light = shade(Scene(eye, traits, self.grid, rng))
         return EyeBatch(self._photograph(light, traits, rng), self._labels(eye), number * BLOCK)
 
     def _photograph(

@@ -11,7 +11,11 @@ from torch import Tensor, nn
 from torch.optim import SGD, Adam, Optimizer
 
 from simgan_fast.config import TrainingConfig
-from simgan_fast.models.discriminator import GlobalDiscriminator, PatchDiscriminator, probability_refined
+from simgan_fast.models.discriminator import (
+    GlobalDiscriminator,
+    PatchDiscriminator,
+    probability_refined,
+)
 from simgan_fast.models.refiner import Refiner
 from simgan_fast.training.history import History
 from simgan_fast.training.losses import adversarial_loss, discriminator_loss, self_regularization
@@ -31,12 +35,18 @@ class Feed(Protocol):
 class SimGAN:
     """A refiner and a discriminator in training.
 
-    `synthetic` and `real` are feeds of the same image shape (c, h, w). One call of `step` is one pass through the
-    outer loop of Algorithm 1; `pretrain_refiner` and `pretrain_discriminator` are one update each.
+    `synthetic` and `real` are feeds of the same image shape (c, h, w). One call of `step` is one
+    pass through the outer loop of Algorithm 1; `pretrain_refiner` and `pretrain_discriminator` are
+    one update each.
     """
 
     def __init__(
-        self, config: TrainingConfig, shape: tuple[int, int, int], synthetic: Feed, real: Feed, device: str = "cpu"
+        self,
+        config: TrainingConfig,
+        shape: tuple[int, int, int],
+        synthetic: Feed,
+        real: Feed,
+        device: str = "cpu",
     ) -> None:
         self.config, self.synthetic, self.real = config, synthetic, real
         self.refiner, self.discriminator = make_models(config, shape)
@@ -46,7 +56,11 @@ class SimGAN:
         self.discriminator_optimizer = make_optimizer(
             config, self.discriminator, config.discriminator_learning_rate
         )
-        self.history = History(config.history, shape, seed=config.seed, device=device) if config.history else None
+        self.history = (
+            History(config.history, shape, seed=config.seed, device=device)
+            if config.history
+            else None
+        )
 
     def step(self) -> Metrics:
         """K_g updates of the refiner, then K_d updates of the discriminator."""
@@ -105,12 +119,16 @@ class SimGAN:
         return self.update_discriminator()
 
 
-def make_models(config: TrainingConfig, shape: tuple[int, int, int]) -> tuple[Refiner, PatchDiscriminator]:
+def make_models(
+    config: TrainingConfig, shape: tuple[int, int, int]
+) -> tuple[Refiner, PatchDiscriminator]:
     """Both networks, their weights drawn from the seed and from nothing else."""
     channels, height, width = shape
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(config.seed)
-        refiner = Refiner(channels, config.width, config.blocks, config.kernel_size, config.padding_mode)
+        refiner = Refiner(
+            channels, config.width, config.blocks, config.kernel_size, config.padding_mode
+        )
         if config.initialization == "identity":
             refiner.initialize_near_identity()
         if config.adversarial == "global":

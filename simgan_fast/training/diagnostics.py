@@ -25,7 +25,7 @@ class Diagnostics:
         self._said: set[str] = set()
 
     def check(self, metrics: Mapping[str, float]) -> list[str]:
-        """Take the metrics of one logged step; returns the warnings that are new. TrainingDiverged on NaN or infinity."""
+        """Take the metrics of a logged step, return the warnings that are new; TrainingDiverged on NaN or infinity."""
         broken = next((name for name, value in metrics.items() if not math.isfinite(value)), None)
         if broken is not None:
             raise TrainingDiverged(f"{broken} is {metrics[broken]}")
@@ -49,7 +49,9 @@ class Diagnostics:
                 "the discriminator is constant (it gives every patch the same probability): "
                 "check that the real images differ from the synthetic ones, or raise --discriminator-learning-rate"
             )
-        elif self._always("accuracy_real", above=SATURATED) and self._always("accuracy_refined", above=SATURATED):
+        elif self._always("accuracy_real", above=SATURATED) and self._always(
+            "accuracy_refined", above=SATURATED
+        ):
             causes["saturated"] = (
                 "the discriminator is saturated (it tells all patches apart, the refiner learns little): "
                 "lower --discriminator-learning-rate or --self-regularization, or raise --refiner-updates"

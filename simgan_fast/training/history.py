@@ -5,22 +5,31 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from simgan_fast.ops import history_exchange
+from simgan_fast.ops.history_exchange import history_exchange
 from simgan_fast.ops.random import permutation
 
-FILLING_STREAM = 2  # streams 0 and 1 of the permutation belong to the op: slots drawn, slots replaced
+FILLING_STREAM = (
+    2  # streams 0 and 1 of the permutation belong to the op: slots drawn, slots replaced
+)
 
 
 class History:
     """B refined images [capacity, c, h, w] on the training device.
 
-    Every exchange returns as many old images as it is given fresh ones, drawn uniformly without repetition, and then
-    puts the fresh ones in random slots. While it fills, fresh images are appended first and the draw is from what
-    is there, so that the first exchange already works. All randomness comes from (seed, counter): the state is
-    `images`, `filled` and `counter`.
+    Every exchange returns as many old images as it is given fresh ones, drawn uniformly without
+    repetition, and then puts the fresh ones in random slots. While it fills, fresh images are
+    appended first and the draw is from what is there, so that the first exchange already works. All
+    randomness comes from (seed, counter): the state is `images`, `filled` and `counter`.
     """
 
-    def __init__(self, capacity: int, image_shape: tuple[int, ...], *, seed: int, device: torch.device | str = "cpu"):
+    def __init__(
+        self,
+        capacity: int,
+        image_shape: tuple[int, ...],
+        *,
+        seed: int,
+        device: torch.device | str = "cpu",
+    ):
         self.images = torch.zeros(capacity, *image_shape, device=device)
         self.filled = 0
         self.counter = torch.zeros(1, dtype=torch.int64, device=device)
@@ -40,6 +49,8 @@ class History:
         self.images[self.filled : self.filled + room] = fresh[:room]
         self.filled += room
         step = int(self.counter)
-        rows = permutation(self.filled, 0, len(fresh), step=step, stream=FILLING_STREAM, seed=self.seed)
+        rows = permutation(
+            self.filled, 0, len(fresh), step=step, stream=FILLING_STREAM, seed=self.seed
+        )
         self.counter += 1
         return self.images[rows.to(self.images.device)]

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from simgan_fast.errors import InputError
 from simgan_fast.models.refiner import Refiner
-from simgan_fast.ops import to_uint8
+from simgan_fast.ops.gather_normalize import to_uint8
 from simgan_fast.pictures import difference, image_grid, save_picture
 
 COLUMNS = [
@@ -48,7 +48,9 @@ class RunLog:
         self._csv.writeheader()
         self._csv.writerows(kept)
         self._file.flush()
-        self._events = SummaryWriter(str(run / "tensorboard"), purge_step=update + 1 if update else None)
+        self._events = SummaryWriter(
+            str(run / "tensorboard"), purge_step=update + 1 if update else None
+        )
 
     def metrics(self, phase: str, update: int, values: Mapping[str, float]) -> None:
         """One row; `update` counts the updates of all phases."""
@@ -56,27 +58,30 @@ class RunLog:
         self._csv.writerow({"phase": phase, "update": update, **row})
         self._file.flush()
         for name, value in values.items():
-            self._events.add_scalar(name, value, update)  # type: ignore[no-untyped-call]
+            self._events.add_scalar(name, value, update)
 
     def samples(self, update: int, pictures: Mapping[str, Tensor]) -> None:
         """A grid of uint8 rows as samples/update-N.png and in TensorBoard."""
         grid = image_grid(pictures)
         save_picture(self.run / "samples" / f"update-{update:08d}.png", grid)
-        self._events.add_image("samples", grid, update, dataformats="HWC")  # type: ignore[no-untyped-call]
+        self._events.add_image("samples", grid, update, dataformats="HWC")
 
-    def warn(self, text: str) -> None:
-        """A warning on standard error and in TensorBoard's text."""
+    def alert(self, text: str) -> None:
+        """A warning on standard error."""
         print(f"warning: {text}", file=sys.stderr, flush=True)
 
     def __enter__(self) -> RunLog:
         return self
 
     def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
     ) -> None:
         os.fsync(self._file.fileno())
         self._file.close()
-        self._events.close()  # type: ignore[no-untyped-call]
+        self._events.close()
 
 
 def _rows_up_to(path: Path, update: int) -> list[dict[str, str]]:
@@ -86,7 +91,9 @@ def _rows_up_to(path: Path, update: int) -> list[dict[str, str]]:
     with path.open(newline="") as file:
         rows = csv.DictReader(file)
         if rows.fieldnames != COLUMNS:
-            raise InputError(f"{path} has other columns than this version writes: move it away, then resume.")
+            raise InputError(
+                f"{path} has other columns than this version writes: move it away, then resume."
+            )
         return [row for row in rows if row["update"].isdecimal() and int(row["update"]) <= update]
 
 

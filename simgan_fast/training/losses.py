@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from torch import Tensor
 
-from simgan_fast.ops import patch_cross_entropy
+from simgan_fast.ops.patch_cross_entropy import patch_cross_entropy
 
 REAL, REFINED = 0, 1  # class indices of the discriminator's logits
 

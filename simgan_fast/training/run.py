@@ -35,16 +35,24 @@ class Phase:
 class Run:
     """One folder, one SimGAN, and how far it is.
 
-    `samples` are two batches (synthetic, real) [n, c, h, w] in [-1, 1] that every sample grid shows.
+    `samples` are two batches (synthetic, real) [n, c, h, w] in [-1, 1] that every sample grid
+    shows.
     """
 
-    def __init__(self, folder: Path, simgan: SimGAN, samples: tuple[Tensor, Tensor], done: Done | None = None) -> None:
+    def __init__(
+        self, folder: Path, simgan: SimGAN, samples: tuple[Tensor, Tensor], done: Done | None = None
+    ) -> None:
         self.folder, self.simgan, self.samples = folder, simgan, samples
         config, b = simgan.config, simgan.config.batch_size
         per_step = b * (config.refiner_updates + config.discriminator_updates)
         self.phases = [
             Phase("pretrain_refiner", config.refiner_pretraining, simgan.pretrain_refiner, b),
-            Phase("pretrain_discriminator", config.discriminator_pretraining, simgan.pretrain_discriminator, b),
+            Phase(
+                "pretrain_discriminator",
+                config.discriminator_pretraining,
+                simgan.pretrain_discriminator,
+                b,
+            ),
             Phase("train", config.steps, simgan.step, per_step),
         ]
         self.done: Done = {phase.name: 0 for phase in self.phases} | (done or {})
@@ -57,7 +65,7 @@ class Run:
 
     def finish(self) -> Refiner:
         """Do what is left of every phase, then write the refiner for use elsewhere."""
-        with RunLog(self.folder, update=self.update) as log, stop_requests() as stop:
+        with stop_requests() as stop, RunLog(self.folder, update=self.update) as log:
             for phase in self.phases:
                 self._do(phase, log, stop)
             self._checkpoint()
@@ -70,7 +78,9 @@ class Run:
         first = self.done[phase.name]
         if first >= phase.total:
             return
-        with Progress(phase.total * phase.images, "image", phase.name, first * phase.images) as progress:
+        with Progress(
+            phase.total * phase.images, "image", phase.name, first * phase.images
+        ) as progress:
             while self.done[phase.name] < phase.total:
                 metrics = phase.update()
                 self.done[phase.name] += 1
@@ -79,16 +89,30 @@ class Run:
                 if done % config.log_every == 0 or last:
                     seconds = time.monotonic() - began
                     rate = (done - first) * phase.images / seconds
-                    self._log(log, phase, metrics, {"seconds": seconds, "images_per_second": rate}, progress)
+                    self._log(
+                        log,
+                        phase,
+                        metrics,
+                        {"seconds": seconds, "images_per_second": rate},
+                        progress,
+                    )
                 if phase.name == "train" and done % config.sample_every == 0:
                     log.samples(self.update, sample_rows(self.simgan.refiner, *self.samples))
                 if done % config.checkpoint_every == 0 or stop.signal:
                     self._checkpoint()
                 if stop.signal:
-                    raise Interrupted(stop.signal, f"stopped; continue with: simgan-fast train --resume {self.folder}")
+                    raise Interrupted(
+                        stop.signal,
+                        f"stopped; continue with: simgan-fast train --resume {self.folder}",
+                    )
 
     def _log(
-        self, log: RunLog, phase: Phase, metrics: Metrics, times: dict[str, float], progress: Progress
+        self,
+        log: RunLog,
+        phase: Phase,
+        metrics: Metrics,
+        times: dict[str, float],
+        progress: Progress,
     ) -> None:
         values = scalars(metrics)
         log.metrics(phase.name, self.update, {**times, **values})
@@ -96,7 +120,7 @@ class Run:
         with self._explained():
             warnings = self.diagnostics.check(values)
         for text in warnings if phase.name == "train" else []:
-            log.warn(f"update {self.update}: {text}")
+            log.alert(f"update {self.update}: {text}")
 
     def _checkpoint(self) -> None:
         with self._explained():
@@ -110,13 +134,21 @@ class Run:
             yield
         except TrainingDiverged as error:
             kept = sorted((self.folder / "checkpoints").glob("update-*.safetensors"))
-            where = f"the last good checkpoint is {kept[-1]}" if kept else "there is no checkpoint yet"
+            where = (
+                f"the last good checkpoint is {kept[-1]}" if kept else "there is no checkpoint yet"
+            )
             raise TrainingDiverged(
                 f"{error} at update {self.update}: {where}; start again with lower learning rates."
             ) from None
 
 
-_SHOWN = ("mean_abs_change", "adversarial", "loss_discriminator", "accuracy_refined", "accuracy_real")
+_SHOWN = (
+    "mean_abs_change",
+    "adversarial",
+    "loss_discriminator",
+    "accuracy_refined",
+    "accuracy_real",
+)
 
 
 class StopRequest:
@@ -125,7 +157,7 @@ class StopRequest:
     def __init__(self) -> None:
         self.signal = 0
 
-    def __call__(self, number: int, frame: FrameType | None) -> None:
+    def __call__(self, number: int, _frame: FrameType | None) -> None:
         """Signal handler: remember the first signal; a second one stops at once."""
         if self.signal:
             raise KeyboardInterrupt

@@ -47,9 +47,13 @@ def save_checkpoint(folder: Path, simgan: SimGAN, done: Done) -> Path:
 
 def latest_checkpoint(folder: Path) -> Path:
     """The newest checkpoint of a run; InputError where there is none."""
-    found = sorted(path for path in folder.glob("*") if re.fullmatch(r"update-\d+\.safetensors", path.name))
+    found = sorted(
+        path for path in folder.glob("*") if re.fullmatch(r"update-\d+\.safetensors", path.name)
+    )
     if not found:
-        raise InputError(f"{folder} holds no checkpoint: the run stopped before its first one, start it anew.")
+        raise InputError(
+            f"{folder} holds no checkpoint: the run stopped before its first one, start it anew."
+        )
     return found[-1]
 
 
@@ -57,15 +61,21 @@ def load_checkpoint(path: Path, simgan: SimGAN) -> Done:
     """Put `simgan` (built from the same config) in the state that `path` holds."""
     numbers, tensors = _read(path)
     if numbers.get("format") != RUN_FORMAT:
-        raise InputError(f"{path} has checkpoint format {numbers.get('format')!r}, this version reads {RUN_FORMAT}.")
+        raise InputError(
+            f"{path} has checkpoint format {numbers.get('format')!r}, this version reads {RUN_FORMAT}."
+        )
     broken = next((name for name, tensor in tensors.items() if not tensor.isfinite().all()), None)
     if broken is not None:
-        raise InputError(f"{path}: {broken} holds NaN or infinity; delete this file and resume from the one before.")
+        raise InputError(
+            f"{path}: {broken} holds NaN or infinity; delete this file and resume from the one before."
+        )
     try:
         _restore(simgan, tensors, numbers)
     except (KeyError, ValueError, RuntimeError) as error:
         reason = str(error).splitlines()[0]
-        raise InputError(f"{path} does not fit this run's config.toml ({reason}): was either changed?") from None
+        raise InputError(
+            f"{path} does not fit this run's config.toml ({reason}): was either changed?"
+        ) from None
     done: Done = numbers["done"]
     return done
 
@@ -96,7 +106,9 @@ def _tensors(simgan: SimGAN) -> dict[str, Tensor]:
 def _restore(simgan: SimGAN, tensors: dict[str, Tensor], numbers: dict[str, Any]) -> None:
     for name, model, optimizer in _models(simgan):
         model.load_state_dict(_below(tensors, name))
-        optimizer.load_state_dict(_optimizer_state(optimizer, list(model.parameters()), tensors, name))
+        optimizer.load_state_dict(
+            _optimizer_state(optimizer, list(model.parameters()), tensors, name)
+        )
     if simgan.history is not None:
         simgan.history.filled = numbers["history_filled"]
         simgan.history.images[: simgan.history.filled] = tensors["history.images"]
@@ -114,13 +126,19 @@ def _optimizer_state(
         index, _, entry = key.partition(".")
         parameter = parameters[int(index)]
         if value.shape == parameter.shape:
-            value = torch.empty_like(parameter, requires_grad=False).copy_(value)
-        states.setdefault(int(index), {})[entry] = value
+            moment = torch.empty_like(parameter, requires_grad=False).copy_(value)
+        else:
+            moment = value  # the number of updates
+        states.setdefault(int(index), {})[entry] = moment
     return {**optimizer.state_dict(), "state": states}
 
 
 def _below(tensors: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:
-    return {name[len(prefix) + 1 :]: tensor for name, tensor in tensors.items() if name.startswith(f"{prefix}.")}
+    return {
+        name[len(prefix) + 1 :]: tensor
+        for name, tensor in tensors.items()
+        if name.startswith(f"{prefix}.")
+    }
 
 
 def _models(simgan: SimGAN) -> list[tuple[str, nn.Module, Optimizer]]:

@@ -64,9 +64,7 @@ class FolderReader:
 
 
 def natural_order(name: str) -> tuple[object, ...]:
-    """Sort key: folder by folder, runs of digits as numbers, the rest by character; the plain name
-    breaks ties.
-    """
+    """Sort key: folder by folder, runs of digits as numbers; the plain name breaks ties."""
     parts = (re.split(r"(\d+)", part) for part in name.split("/"))
     numbered = [[int(x) if i % 2 else x for i, x in enumerate(part)] for part in parts]
     return numbered, name
@@ -80,8 +78,9 @@ def _image_names(folder: Path) -> list[str]:
     names = []
     for place, folders, files in os.walk(folder, onerror=_cannot_list):
         folders[:] = [name for name in folders if not name.startswith(".")]
+        prefix = "" if place == str(folder) else f"{Path(place).relative_to(folder).as_posix()}/"
         names += [
-            checked_name((Path(place) / file).relative_to(folder).as_posix())
+            checked_name(prefix + file)
             for file in files
             if file.lower().endswith(SUFFIXES) and not file.startswith(".")
         ]

@@ -1,0 +1,39 @@
+"""Image folders made up for the tests of everything that reads one."""
+
+from __future__ import annotations
+
+import importlib.util
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from simgan_fast.data.ingest import ingest
+from simgan_fast.data.packed import PackedSet
+from simgan_fast.data.readers.folder import FolderReader
+
+HAS_DALI = importlib.util.find_spec("nvidia") and importlib.util.find_spec("nvidia.dali")
+needs_dali = pytest.mark.skipif(not HAS_DALI, reason="DALI is not installed")
+DECODERS = [pytest.param("dali", marks=needs_dali), "pillow"]
+
+
+def smooth(height: int, width: int, channels: int = 1, seed: int = 0) -> np.ndarray:
+    """A picture without symmetry and without noise: uint8 [h, w] or [h, w, 3]."""
+    y, x = np.mgrid[:height, :width] / max(height, width)
+    phase = np.random.default_rng(seed).uniform(0, 6, channels)
+    waves = [np.sin(5 * x + p) + np.cos(9 * y + 2 * p) + x * y for p in phase]
+    pixels = np.clip(np.stack(waves, -1) * 55 + 90, 0, 255).astype(np.uint8)
+    return pixels[..., 0] if channels == 1 else pixels
+
+
+def save(path: Path, pixels: np.ndarray | Image.Image, **options) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    image = pixels if isinstance(pixels, Image.Image) else Image.fromarray(pixels)
+    image.save(path, "JPEG" if path.suffix.lower() in (".jpg", ".jpeg") else "PNG", **options)
+    return path
+
+
+def packed(folder: Path, **options) -> PackedSet:
+    """Ingest `folder` beside itself."""
+    return ingest(FolderReader(folder), folder.parent / "packed", **options)
