@@ -45,6 +45,7 @@ SETTINGS_HELP = {
     "learning_rate": "of the refiner",
     "discriminator_learning_rate": "of the discriminator",
     "adam_beta1": "first-moment decay of Adam",
+    "averaging": "decay of the moving average of the refiner's weights that is kept; 0: the last weights",
     "seed": "of everything random",
     "checkpoint_every": "updates between checkpoints",
     "log_every": "updates between rows of metrics.csv",
@@ -266,7 +267,9 @@ def _refine(arguments: argparse.Namespace) -> None:
 
 
 def _add_evaluate(commands: Any) -> None:
-    example = "simgan-fast evaluate gaze --train raw=simulated --train refined=refined --test photographs"
+    example = (
+        "simgan-fast evaluate gaze --train raw=simulated --train refined=refined --test photographs"
+    )
     parser = commands.add_parser("evaluate", help="measure what a set is worth")
     kinds = parser.add_subparsers(title="measures", metavar="MEASURE", required=True)
     gaze = _command(

@@ -35,7 +35,9 @@ class TrainingConfig:
     width: int = 64  # channels of the refiner's hidden maps
     blocks: int = 4  # residual blocks of the refiner
     kernel_size: int = 3  # of the refiner's first convolution and blocks: 3 (eyes) or 7 (hands)
-    padding_mode: Literal["reflect", "zeros"] = "reflect"  # of every padded convolution: "reflect" or "zeros"
+    padding_mode: Literal["reflect", "zeros"] = (
+        "reflect"  # of every padded convolution: "reflect" or "zeros"
+    )
     initialization: str = "identity"  # of the refiner: "identity" or torch's "default"
     adversarial: str = "local"  # "local": one decision per patch (paper 2.2); "global": one per image, the ablation
     # Algorithm 1
@@ -51,6 +53,9 @@ class TrainingConfig:
     learning_rate: float = 5e-4  # of the refiner
     discriminator_learning_rate: float = 5e-4
     adam_beta1: float = 0.5
+    averaging: float = (
+        0.99  # decay of the moving average of R's weights that is kept; 0: the last weights
+    )
     # the run
     seed: int = 0
     checkpoint_every: int = 100  # steps
@@ -66,6 +71,10 @@ class TrainingConfig:
         for name, least in _LEAST.items():
             if not getattr(self, name) >= least:  # written so that NaN fails too
                 raise InputError(f"{name} is {getattr(self, name)}: it must be at least {least}.")
+        if not (self.averaging < 1 and self.adam_beta1 < 1):
+            raise InputError(
+                f"averaging is {self.averaging}, adam_beta1 {self.adam_beta1}: both must be below 1."
+            )
         if self.batch_size % 2:
             raise InputError(
                 f"batch_size is {self.batch_size}: it must be even, half of a batch comes from the history."
@@ -97,6 +106,7 @@ _LEAST: dict[str, float] = {
     "learning_rate": 0.0,
     "discriminator_learning_rate": 0.0,
     "adam_beta1": 0.0,
+    "averaging": 0.0,
     "seed": 0,
     "checkpoint_every": 1,
     "log_every": 1,
@@ -119,6 +129,7 @@ _PAPER = TrainingConfig(
     optimizer="sgd",
     learning_rate=1e-3,
     discriminator_learning_rate=1e-3,
+    averaging=0.0,
 )
 
 PRESETS: dict[str, TrainingConfig] = {

@@ -46,8 +46,7 @@ def same(before: dict[str, Tensor], after: dict[str, Tensor]) -> bool:
     return all(torch.equal(before[name], after[name]) for name in before)
 
 
-# The defects of public implementations, one test each (1 to 5, 8 and 10; 6, 7 and 9 are tested
-# where data are).
+# The defects of public implementations, one test each (1 to 5 and 10; 8 is in test_runs.py; 6, 7, 9 in test_cli.py).
 
 
 def test_defect_1_discriminator_sees_half_history_and_history_is_replaced(
@@ -206,6 +205,17 @@ def test_identity_start_is_near_the_identity() -> None:
     simgan = small_simgan(initialization="identity")
     images = simgan.synthetic.next()
     assert float((simgan.refiner(images) - images).detach().abs().mean()) < 0.15
+
+
+def test_averaged_refiner_follows_the_refiner() -> None:
+    last = small_simgan(averaging=0.0)
+    last.update_refiner()
+    assert same(weights(last.refiner), weights(last.averaged))
+    slow = small_simgan(averaging=0.75)
+    start = slow.refiner.last.weight.detach().clone()
+    slow.update_refiner()
+    expected = 0.75 * start + 0.25 * slow.refiner.last.weight
+    torch.testing.assert_close(slow.averaged.last.weight, expected)
 
 
 def test_weights_come_from_the_seed_alone() -> None:

@@ -213,7 +213,7 @@ def _moved(points: np.ndarray, infos: Sequence[ImageInfo], target: Target) -> np
     """Move points [m, 2k] (x0, y0, ...; pixel centres at integers) to the target's size."""
     _, height, width = target.shape
     scale = np.array([(width / info.width, height / info.height) for info in infos])  # [m, 2]
-    pairs = points.reshape(len(points), -1, 2)
+    pairs = points.reshape(len(points), -1, 2).astype(np.float64)  # exact where the scale is 1
     moved: np.ndarray = (pairs + 0.5) * scale[:, None] - 0.5
     return moved.reshape(points.shape).astype(np.float32)
 

@@ -85,9 +85,7 @@ def _same_convolution(x: Tensor, weight: Tensor, bias: Tensor, padding_mode: str
     return F.conv2d(F.pad(x, (margin,) * 4, mode=_PADDING[padding_mode]), weight, bias)
 
 
-def _residual_blocks_reference(
-    x: Tensor, weights: Sequence[Block], padding_mode: str
-) -> Tensor:
+def _residual_blocks_reference(x: Tensor, weights: Sequence[Block], padding_mode: str) -> Tensor:
     for w1, b1, w2, b2 in weights:
         hidden = torch.relu(_same_convolution(x, w1, b1, padding_mode))
         x = torch.relu(x + _same_convolution(hidden, w2, b2, padding_mode))

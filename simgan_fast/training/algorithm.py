@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from typing import Protocol
@@ -52,6 +53,9 @@ class SimGAN:
         self.refiner, self.discriminator = make_models(config, shape)
         for model in (self.refiner, self.discriminator):
             model.to(device=device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self.averaged = copy.deepcopy(
+            self.refiner
+        )  # moving average of R's weights: what a run keeps
         self.refiner_optimizer = make_optimizer(config, self.refiner, config.learning_rate)
         self.discriminator_optimizer = make_optimizer(
             config, self.discriminator, config.discriminator_learning_rate
@@ -80,6 +84,7 @@ class SimGAN:
         regularization = self_regularization(refined, synthetic)
         loss = adversarial + self.config.self_regularization * regularization
         update(self.refiner_optimizer, loss)
+        follow(self.averaged, self.refiner, self.config.averaging)
         return {
             "loss_refiner": loss.detach(),
             "adversarial": adversarial.detach(),
@@ -112,6 +117,7 @@ class SimGAN:
         refined = self.refiner(synthetic)
         loss = self_regularization(refined, synthetic)
         update(self.refiner_optimizer, loss)
+        follow(self.averaged, self.refiner, self.config.averaging)
         return {"self_regularization": loss.detach(), **spread(refined.detach(), synthetic)}
 
     def pretrain_discriminator(self) -> Metrics:
@@ -148,6 +154,13 @@ def update(optimizer: Optimizer, loss: Tensor) -> None:
     optimizer.zero_grad(set_to_none=True)
     loss.backward()  # type: ignore[no-untyped-call]
     optimizer.step()
+
+
+@torch.no_grad()
+def follow(average: nn.Module, model: nn.Module, decay: float) -> None:
+    """Move the weights of `average` a share 1 - `decay` of the way to those of `model`."""
+    for kept, new in zip(average.parameters(), model.parameters(), strict=True):
+        kept.lerp_(new, 1 - decay)
 
 
 @contextmanager

@@ -69,9 +69,9 @@ class Run:
             for phase in self.phases:
                 self._do(phase, log, stop)
             self._checkpoint()
-            log.samples(self.update, sample_rows(self.simgan.refiner, *self.samples))
-        self.simgan.refiner.save_pretrained(self.folder / "refiner")
-        return self.simgan.refiner.eval()
+            log.samples(self.update, sample_rows(self.simgan.averaged, *self.samples))
+        self.simgan.averaged.save_pretrained(self.folder / "refiner")
+        return self.simgan.averaged.eval()
 
     def _do(self, phase: Phase, log: RunLog, stop: StopRequest) -> None:
         config, began = self.simgan.config, time.monotonic()
@@ -97,7 +97,7 @@ class Run:
                         progress,
                     )
                 if phase.name == "train" and done % config.sample_every == 0:
-                    log.samples(self.update, sample_rows(self.simgan.refiner, *self.samples))
+                    log.samples(self.update, sample_rows(self.simgan.averaged, *self.samples))
                 if done % config.checkpoint_every == 0 or stop.signal:
                     self._checkpoint()
                 if stop.signal:

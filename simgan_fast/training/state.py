@@ -97,6 +97,7 @@ def _tensors(simgan: SimGAN) -> dict[str, Tensor]:
         tensors |= {f"{name}.{key}": value for key, value in model.state_dict().items()}
         for index, state in optimizer.state_dict()["state"].items():
             tensors |= {f"{name}_optimizer.{index}.{key}": value for key, value in state.items()}
+    tensors |= {f"averaged.{key}": value for key, value in simgan.averaged.state_dict().items()}
     if simgan.history is not None:
         tensors["history.images"] = simgan.history.images[: simgan.history.filled]
         tensors["history.counter"] = simgan.history.counter
@@ -109,6 +110,7 @@ def _restore(simgan: SimGAN, tensors: dict[str, Tensor], numbers: dict[str, Any]
         optimizer.load_state_dict(
             _optimizer_state(optimizer, list(model.parameters()), tensors, name)
         )
+    simgan.averaged.load_state_dict(_below(tensors, "averaged"))
     if simgan.history is not None:
         simgan.history.filled = numbers["history_filled"]
         simgan.history.images[: simgan.history.filled] = tensors["history.images"]

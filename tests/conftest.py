@@ -1,0 +1,55 @@
+"""What every test gets: seeded generators, and both ways of running an op."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+
+import numpy as np
+import pytest
+import torch
+
+from simgan_fast import _native
+
+torch.set_num_threads(1)
+
+
+@pytest.fixture(autouse=True)
+def _seeded() -> None:
+    torch.manual_seed(0)
+    np.random.seed(0)  # noqa: NPY002  (what a test draws without a generator of its own)
+
+
+@pytest.fixture(
+    params=[
+        "reference",
+        pytest.param(
+            "native",
+            marks=pytest.mark.skipif(not _native.AVAILABLE, reason=f"no _C: {_native.MISSING}"),
+        ),
+    ]
+)
+def impl(request: pytest.FixtureRequest) -> str:
+    """Both ways of running an op."""
+    return str(request.param)
+
+
+@pytest.fixture
+def run_python() -> Callable[..., str]:
+    """Run a script in a new interpreter with extra environment variables; gives what it printed."""
+
+    def run(script: str, *arguments: str, **environment: str) -> str:
+        done = subprocess.run(
+            [sys.executable, "-c", script, *arguments],
+            env={**os.environ, "OMP_NUM_THREADS": "1", **environment},
+            capture_output=True,
+            text=True,
+            timeout=100,
+            check=False,
+        )
+        assert done.returncode == 0, done.stderr
+        return done.stdout
+
+    return run
