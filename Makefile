@@ -11,10 +11,10 @@ demo: $(VENV)/.installed
 	$(BIN)/simgan-fast demo --out runs/demo
 
 test: $(VENV)/.installed-dev
-	$(BIN)/python -m pytest
+	$(BIN)/pytest
 
 bench: $(VENV)/.installed-dev
-	$(BIN)/python -m pytest benchmarks --benchmark-only --benchmark-sort=name
+	$(BIN)/pytest benchmarks --benchmark-only --benchmark-sort=name
 
 lint: $(VENV)/.installed-dev
 	$(BIN)/ruff check .

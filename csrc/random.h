@@ -17,6 +17,8 @@ namespace simgan_fast {
 namespace {
 
 constexpr int kFeistelRounds = 8;
+constexpr int kFeistelMinBits =
+    8;  // fewer are not fair: of the orders of 5, some come twice as often
 
 // One Philox4x32-10 block: `words` is the counter on entry and four random words on return.
 // Salmon et al., "Parallel random numbers: as easy as 1, 2, 3", SC 2011.
@@ -56,7 +58,7 @@ struct Permutation {
 
 SIMGAN_FAST_HOST_DEVICE inline Permutation make_permutation(uint64_t size, uint64_t step,
                                                             uint32_t stream, uint64_t seed) {
-    int bits = 2;
+    int bits = kFeistelMinBits;
     while (bits < 62 && (size - 1) >> bits != 0) ++bits;
     const int left_bits = bits / 2;
     Permutation p{};
@@ -75,8 +77,8 @@ SIMGAN_FAST_HOST_DEVICE inline Permutation make_permutation(uint64_t size, uint6
     return p;
 }
 
-// Where the permutation sends `index`. The network permutes a power of two, less than 2 * size (4
-// at least); a value outside [0, size) is sent on until it falls inside (cycle walking).
+// Where the permutation sends `index`. The network permutes a power of two, less than 2 * size or
+// 256; a value outside [0, size) is sent on until it falls inside (cycle walking).
 SIMGAN_FAST_HOST_DEVICE inline uint64_t permuted(const Permutation& p, uint64_t index) {
     do {
         uint32_t left = static_cast<uint32_t>(index >> p.right_bits);

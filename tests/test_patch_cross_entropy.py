@@ -182,8 +182,8 @@ def test_any_strides(impl: str, layout: str) -> None:
         "offset": lambda: torch.cat((plain[:1], plain))[1:],
     }[layout]()
     results = []
-    for logits in (plain, other):
-        logits = logits.detach().requires_grad_()
+    for given in (plain, other):
+        logits = given.detach().requires_grad_()
         loss = patch_cross_entropy(logits, 0, impl=impl)
         results.append((loss.detach(), torch.autograd.grad(loss, logits)[0]))
     torch.testing.assert_close(results[0], results[1], rtol=1e-6, atol=0)

@@ -17,6 +17,7 @@ from simgan_fast.ops._choose import use_native
 
 MAX_SIZE = 2**62
 _ROUNDS = 8
+_MIN_BITS = 8
 _WORD = 0xFFFFFFFF
 
 
@@ -64,8 +65,8 @@ def permutation(
     Args:
         n: size of the permuted range, 1 <= n <= 2^62.
         start, count: which slice, 0 <= start, 0 <= count, start + count <= n.
-        step, stream, seed: name the permutation; in [0, 2^63), [0, 2^32) and [0, 2^64). For an epoch's order let step be
-            the epoch; streams 0 and 1 of a seed belong to `history_exchange`.
+        step, stream, seed: name the permutation; in [0, 2^63), [0, 2^32) and [0, 2^64). For an epoch's order let step
+            be the epoch; streams 0 and 1 of a seed belong to `history_exchange`.
         impl: "auto", "native" or "reference"; all give the same numbers.
 
     Returns:
@@ -137,7 +138,7 @@ def _feistel_round(half: Tensor, key: int) -> Tensor:
 def _permutation_reference(
     n: int, start: int, count: int, step: int, stream: int, seed: int
 ) -> Tensor:
-    bits = max(2, (n - 1).bit_length())
+    bits = max(_MIN_BITS, (n - 1).bit_length())
     right_bits = bits - bits // 2
     left_mask, right_mask = (1 << bits // 2) - 1, (1 << right_bits) - 1
     counters = [[step & _WORD, step >> 32, stream, block] for block in range(_ROUNDS // 4)]

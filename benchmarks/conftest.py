@@ -1,0 +1,33 @@
+"""Results of a run, gathered and written to benchmarks/results/ with --write-results."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+from interleaved import Timing, write_results
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption(
+        "--write-results",
+        action="store_true",
+        help="write benchmarks/results/<stem>.json from what was timed",
+    )
+
+
+@pytest.fixture(scope="module")
+def record(request: pytest.FixtureRequest) -> Iterator[Callable[[str, Timing], None]]:
+    """Print a case's table, and keep it for the results file of this benchmark."""
+    cases: dict[str, dict[str, Any]] = {}
+
+    def keep(case: str, timing: Timing, ours: str = "simgan_fast") -> None:
+        cases[case] = timing.summary(ours)
+        print(f"\n  {case}: {cases[case]['times_faster_than_best_peer']} x the best peer")
+        print(timing.table(ours))
+
+    yield keep
+    if cases and request.config.getoption("--write-results"):
+        stem = request.module.__name__.rsplit(".", 1)[-1].removeprefix("bench_")
+        print(f"\n  wrote {write_results(stem, cases)}")

@@ -1,0 +1,27 @@
+"""The example scripts run."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+EXAMPLES = Path(__file__).parents[1] / "examples"
+
+
+def run(script: str, *arguments: object) -> str:
+    command = [sys.executable, str(EXAMPLES / script), *map(str, arguments)]
+    return subprocess.run(command, capture_output=True, text=True, check=True).stdout
+
+
+def test_own_training_loop() -> None:
+    assert run("own_training_loop.py").count("loss_refiner") == 4
+
+
+def test_refine_in_a_pipeline(tmp_path: Path) -> None:
+    from simgan_fast import Refiner, simulate
+
+    simulate("eyes", tmp_path / "images", count=40)
+    Refiner(width=8, blocks=1).save_pretrained(tmp_path / "refiner")
+    out = run("refine_in_a_pipeline.py", tmp_path / "refiner", tmp_path / "images")
+    assert out.count("32 images, mean change 0.") == 3
