@@ -11,7 +11,9 @@ from simgan_fast.training.algorithm import SimGAN, scalars
 
 
 def eyes(domain: str) -> torch.Tensor:
-    return torch.cat([torch.from_numpy(batch.images) for batch in simulate_eyes(512, domain=domain)])
+    return torch.cat(
+        [torch.from_numpy(batch.images) for batch in simulate_eyes(512, domain=domain)]
+    )
 
 
 def main(steps: int = 20) -> None:

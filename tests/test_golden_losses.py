@@ -25,9 +25,16 @@ TOLERANCE = 2e-5
 def ten_losses() -> list[list[float]]:
     """(refiner's loss, discriminator's loss) of ten steps on pseudo-random images."""
     random = np.random.default_rng(7)
-    sets = [torch.from_numpy(random.integers(low, low + 128, (24, 1, 16, 20)).astype(np.uint8)) for low in (0, 128)]
-    config = preset("eyes", width=8, blocks=2, batch_size=8, history=16, learning_rate=1e-3, seed=11)
-    feeds = [ResidentFeed(images, 8, seed=11, stream=stream) for stream, images in enumerate(sets, 16)]
+    sets = [
+        torch.from_numpy(random.integers(low, low + 128, (24, 1, 16, 20)).astype(np.uint8))
+        for low in (0, 128)
+    ]
+    config = preset(
+        "eyes", width=8, blocks=2, batch_size=8, history=16, learning_rate=1e-3, seed=11
+    )
+    feeds = [
+        ResidentFeed(images, 8, seed=11, stream=stream) for stream, images in enumerate(sets, 16)
+    ]
     simgan = SimGAN(config, (1, 16, 20), feeds[0], feeds[1])
     rows = (scalars(simgan.step()) for _ in range(10))
     return [[row["loss_refiner"], row["loss_discriminator"]] for row in rows]
@@ -36,10 +43,14 @@ def ten_losses() -> list[list[float]]:
 @pytest.mark.parametrize("impl", ["native", "reference"])
 def test_ten_golden_losses(impl: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(
-        losses, "patch_cross_entropy", lambda *given, **named: loss_module(*given, **named, impl=impl)
+        losses,
+        "patch_cross_entropy",
+        lambda *given, **named: loss_module(*given, **named, impl=impl),
     )
     monkeypatch.setattr(
-        history, "history_exchange", lambda *given, **named: history_module(*given, **named, impl=impl)
+        history,
+        "history_exchange",
+        lambda *given, **named: history_module(*given, **named, impl=impl),
     )
     golden = json.loads(GOLDEN.read_text())
     np.testing.assert_allclose(ten_losses(), golden, rtol=TOLERANCE)

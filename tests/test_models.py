@@ -64,7 +64,11 @@ def test_weights_move_to_plain_layers() -> None:
     )  # fmt: skip
     for name, layer in zip(names, plain, strict=True):
         prefix = f"{name}."
-        found = {key[len(prefix) :]: value for key, value in refiner.state_dict().items() if key.startswith(prefix)}
+        found = {
+            key[len(prefix) :]: value
+            for key, value in refiner.state_dict().items()
+            if key.startswith(prefix)
+        }
         layer.load_state_dict(found)
     images = torch.rand(3, 1, 20, 31) * 2 - 1
     torch.testing.assert_close(refiner(images), plain(images))
@@ -73,7 +77,10 @@ def test_weights_move_to_plain_layers() -> None:
 def test_global_and_local_discriminators_share_all_but_the_last_layer() -> None:
     local, whole = PatchDiscriminator(), GlobalDiscriminator((35, 55))
     shared = {name: value for name, value in local.state_dict().items() if "conv5" not in name}
-    assert whole.load_state_dict(shared, strict=False).missing_keys == ["conv5.weight", "conv5.bias"]
+    assert whole.load_state_dict(shared, strict=False).missing_keys == [
+        "conv5.weight",
+        "conv5.bias",
+    ]
 
 
 def test_probability_is_that_of_class_1() -> None:
