@@ -41,16 +41,16 @@ class TrainingConfig:
     initialization: str = "identity"  # of the refiner: "identity" or torch's "default"
     adversarial: str = "local"  # "local": one decision per patch (paper 2.2); "global": one per image, the ablation
     # Algorithm 1
-    steps: int = 1000  # T
-    batch_size: int = 32  # b
+    steps: int = 1500  # T
+    batch_size: int = 16  # b
     refiner_updates: int = 1  # K_g
     discriminator_updates: int = 1  # K_d
     refiner_pretraining: int = 60  # updates with self-regularisation only
     discriminator_pretraining: int = 50
-    self_regularization: float = 0.1  # lambda
-    history: int = 1024  # B, refined images kept (paper 2.3); 0 turns the history off
+    self_regularization: float = 0.2  # lambda
+    history: int = 512  # B, refined images kept (paper 2.3); 0 turns the history off
     optimizer: str = "adam"  # "adam" or "sgd"
-    learning_rate: float = 5e-4  # of the refiner
+    learning_rate: float = 2e-4  # of the refiner
     discriminator_learning_rate: float = 5e-4
     adam_beta1: float = 0.5
     averaging: float = (
@@ -134,7 +134,7 @@ _PAPER = TrainingConfig(
 
 PRESETS: dict[str, TrainingConfig] = {
     "eyes": TrainingConfig(),
-    "demo-eyes": TrainingConfig(steps=400),
+    "demo-eyes": TrainingConfig(width=32),  # a quarter of the arithmetic, for two cores
     "eyes-paper": _PAPER,
     "eyes-paper-kg50": dataclasses.replace(_PAPER, refiner_updates=50),
 }
