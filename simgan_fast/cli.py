@@ -288,10 +288,13 @@ def _add_evaluate(commands: Any) -> None:
     )
     gaze.add_argument("--test", required=True, metavar="SET", help="a labelled set to test on")
     gaze.add_argument(
+        "--test-labels", metavar="CSV", help="labels of --test, if not its labels.csv"
+    )
+    gaze.add_argument(
         "--seeds", type=int, default=3, help="estimators per set (default: %(default)s)"
     )
     gaze.add_argument(
-        "--updates", type=int, default=1200, help="of each estimator (default: %(default)s)"
+        "--updates", type=int, default=1000, help="of each estimator (default: %(default)s)"
     )
     gaze.add_argument(
         "--size", type=image_size, help="HEIGHTxWIDTH that image folders are resized to"
@@ -309,7 +312,8 @@ def _evaluate_gaze(arguments: argparse.Namespace) -> None:
     if arguments.seeds < 1:
         raise InputError(f"--seeds is {arguments.seeds}: train at least one estimator per set.")
     sets = {name: open_images(path, size=arguments.size) for name, _, path in named}
-    test = open_images(arguments.test, size=arguments.size or next(iter(sets.values())).shape[1:])
+    size = arguments.size or next(iter(sets.values())).shape[1:]
+    test = open_images(arguments.test, size=size, labels=arguments.test_labels)
     training = GazeTraining(updates=arguments.updates)
     results = evaluate_gaze(sets, test, seeds=tuple(range(arguments.seeds)), training=training)
     if arguments.json:
