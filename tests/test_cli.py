@@ -208,6 +208,16 @@ def test_undecodable_files_are_listed_and_the_rest_goes_on(trained: Path, tmp_pa
     assert sorted(path.name for path in (tmp_path / "refined").glob("*.png")) == ["a.png", "b.png"]
 
 
+def test_16_bit_images_stay_16_bits_wide(trained: Path, tmp_path: Path) -> None:
+    photos = tmp_path / "photos"
+    photos.mkdir()
+    Image.fromarray(np.full((35, 55), 40_000, np.uint16)).save(photos / "deep.png")
+    assert run("refine", trained, photos, tmp_path / "refined") == 0
+    refined = open_images(tmp_path / "refined")
+    assert refined.dtype == "uint16"
+    assert abs(float(refined.images().mean()) - 40_000) < 8_000
+
+
 def test_mixed_sizes_need_a_size(
     trained: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from simgan_fast.errors import InputError
-from simgan_fast.ops import gather_normalize, to_uint8
+from simgan_fast.ops import gather_normalize, to_uint8, to_uint16
 
 
 @pytest.mark.parametrize(("dtype", "levels"), [(torch.uint8, 256), (torch.uint16, 65536)])
@@ -26,6 +26,12 @@ def test_every_value(dtype: torch.dtype, levels: int) -> None:
 def test_uint8_round_trip_is_exact() -> None:
     images = torch.arange(256).to(torch.uint8).view(1, 1, 16, 16)
     assert torch.equal(to_uint8(gather_normalize(images, torch.tensor([0]))), images)
+
+
+def test_every_16_bit_value_survives() -> None:
+    images = torch.arange(65536).to(torch.uint16).view(1, 1, 256, 256)
+    back = to_uint16(gather_normalize(images, torch.tensor([0])))
+    assert torch.equal(back.to(torch.int32), images.to(torch.int32))
 
 
 def test_to_uint8_rounds_and_clamps() -> None:

@@ -16,7 +16,7 @@ from simgan_fast.data.export import open_writer
 from simgan_fast.data.packed import PackedSet
 from simgan_fast.errors import InputError
 from simgan_fast.models.refiner import Refiner
-from simgan_fast.ops.gather_normalize import gather_normalize, to_uint8
+from simgan_fast.ops.gather_normalize import gather_normalize, to_uint8, to_uint16
 from simgan_fast.progress import Progress
 
 
@@ -88,4 +88,5 @@ def refined_batches(
         synthetic = gather_normalize(raw.to(device), torch.arange(len(raw), device=device))
         refined: Tensor = refiner(synthetic)
         moved = float((refined - synthetic).abs().mean(dim=(1, 2, 3)).sum())
-        yield start, to_uint8(refined).cpu().numpy(), moved
+        integers = to_uint16(refined) if images.dtype == "uint16" else to_uint8(refined)
+        yield start, integers.cpu().numpy(), moved

@@ -5,7 +5,7 @@
 
 from __future__ import annotations
 
-from simgan_fast.ops.gather_normalize import gather_normalize, to_uint8
+from simgan_fast.ops.gather_normalize import gather_normalize, to_uint8, to_uint16
 from simgan_fast.ops.history_exchange import history_exchange
 from simgan_fast.ops.patch_cross_entropy import patch_cross_entropy
 from simgan_fast.ops.random import permutation, philox4x32
@@ -19,4 +19,5 @@ __all__ = [
     "philox4x32",
     "residual_blocks",
     "to_uint8",
+    "to_uint16",
 ]

@@ -45,13 +45,23 @@ def to_uint8(x: Tensor) -> Tensor:
     Raises:
         InputError: x is no float tensor, or holds NaN.
     """
+    return _to_integers(x, torch.uint8)
+
+
+def to_uint16(x: Tensor) -> Tensor:
+    """Floats in [-1, 1] back to uint16: (x + 1) * 32767.5; otherwise as `to_uint8`."""
+    return _to_integers(x, torch.uint16)
+
+
+def _to_integers(x: Tensor, dtype: torch.dtype) -> Tensor:
     if not x.is_floating_point():
-        message = f"to_uint8: x is {x.dtype}; it must be a float tensor in [-1, 1]."
+        message = f"x is {x.dtype}; it must be a float tensor in [-1, 1]."
         raise InputError(message)
     if x.is_cpu and not torch.compiler.is_compiling() and bool(torch.isnan(x).any()):
-        message = "to_uint8: x holds NaN; the refiner that made it is broken."
+        message = "x holds NaN; the refiner that made it is broken."
         raise InputError(message)
-    return ((x.float() + 1) * 127.5).round().clamp(0, 255).to(torch.uint8)
+    half = _HALF[dtype]
+    return ((x.float() + 1) * half).round().clamp(0, 2 * half).to(dtype)
 
 
 def _check(images: Tensor, indices: Tensor) -> None:
