@@ -18,20 +18,23 @@ from interleaved import Candidate, Timing, time_interleaved
 from torch import Tensor
 
 from simgan_fast.ops import history_exchange, permutation
+from simgan_fast.training.history import History
 
 
 def exchanges(slots: int, rows: int) -> dict[str, Candidate]:
-    """All on one buffer, which every page of is in memory; numpy works on the same memory."""
-    buffer, fresh = torch.rand(slots, 1, 35, 55), torch.rand(rows, 1, 35, 55)
+    """Each on a buffer as its users have it, every page in memory: numpy's for us and for numpy, torch's for torch."""
+    buffer = History(slots, (1, 35, 55), seed=0).images
+    torch_buffer, fresh = torch.rand(slots, 1, 35, 55), torch.rand(rows, 1, 35, 55)
+    buffer.copy_(torch_buffer)
     counter = torch.zeros(1, dtype=torch.int64)
-    buffer_np, fresh_np = buffer.numpy(), fresh.numpy()
+    buffer_np, fresh_np = buffer.numpy().copy(), fresh.numpy()
     generator = np.random.default_rng(0)
     check(buffer, fresh, counter)
 
     def in_torch(draw: Callable[[], Tensor]) -> Candidate:
         def exchange() -> Tensor:
-            drawn = buffer.index_select(0, draw())
-            buffer.index_copy_(0, draw(), fresh)
+            drawn = torch_buffer.index_select(0, draw())
+            torch_buffer.index_copy_(0, draw(), fresh)
             return drawn
 
         return exchange

@@ -194,7 +194,7 @@ def test_discriminator_learns_to_tell_bright_from_dark() -> None:
 
 
 def test_pretraining_brings_the_refiner_to_the_identity() -> None:
-    simgan = small_simgan(initialization="default")
+    simgan = small_simgan(initialization="default", learning_rate=1e-3)
     first = scalars(simgan.pretrain_refiner())["mean_abs_change"]
     for _ in range(150):
         metrics = scalars(simgan.pretrain_refiner())
