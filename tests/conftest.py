@@ -22,6 +22,12 @@ def _seeded() -> None:
     np.random.seed(0)  # noqa: NPY002  (what a test draws without a generator of its own)
 
 
+@pytest.fixture(scope="session", autouse=True)
+def outside_the_checkout(tmp_path_factory: pytest.TempPathFactory) -> None:
+    """Leave the checkout: a new interpreter puts its folder first, and the sources there hide the installed package."""
+    os.chdir(tmp_path_factory.mktemp("elsewhere"))
+
+
 @pytest.fixture(
     params=[
         "reference",

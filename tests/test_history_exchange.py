@@ -102,6 +102,15 @@ def test_writes_nothing_outside() -> None:
     assert counter.tolist() == [int(sentinel), 20, int(sentinel)]
 
 
+def test_a_negative_counter_is_refused_and_nothing_changes(impl: str) -> None:
+    for slots in (0, 6):
+        buffer, counter = torch.zeros(slots, 3), counter_at(-1)
+        with pytest.raises(ValueError, match="counter is negative"):
+            history_exchange(buffer, torch.ones(min(slots, 2), 3), counter, impl=impl)
+        assert counter.item() == -1
+        assert not buffer.any()
+
+
 def test_a_slice_of_a_larger_tensor_is_a_buffer(impl: str) -> None:
     outer = torch.full((10, 3), -1.0)
     history_exchange(outer[2:8], torch.ones(6, 3), counter_at(0), impl=impl)

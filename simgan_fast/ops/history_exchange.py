@@ -104,6 +104,9 @@ def _history_exchange_reference(
     buffer: Tensor, fresh: Tensor, counter: Tensor, seed: int
 ) -> Tensor:
     slots, rows, step = buffer.shape[0], fresh.shape[0], int(counter.item())
+    if step < 0:
+        message = "history_exchange: counter is negative; it must count from 0."
+        raise InputError(message)
     if slots == 0:
         counter += 1
         return torch.empty_like(fresh, memory_format=torch.contiguous_format)
