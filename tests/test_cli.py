@@ -244,6 +244,17 @@ def test_what_is_there_is_not_overwritten(
     assert [path.name for path in (tmp_path / "out").iterdir()] == ["mine.txt"]
 
 
+def test_unusable_devices_and_batches_are_one_sentence(
+    trained: Path, simulated: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    refine = ("refine", trained, simulated, tmp_path / "out")
+    train = ("train", "--synthetic", simulated, "--real", simulated, "--out", tmp_path / "out")
+    for arguments in (refine, train, ("train", "--resume", trained)):
+        assert "device 'abacus'" in fails_with(capsys, *arguments, "--device", "abacus")
+    assert "batch_size is 0" in fails_with(capsys, *refine, "--batch-size", 0)
+    assert not (tmp_path / "out").exists()
+
+
 def test_no_space_left_is_one_sentence(
     trained: Path,
     simulated: Path,

@@ -14,6 +14,7 @@ from torch import Tensor
 from simgan_fast.data import open_images
 from simgan_fast.data.export import open_writer
 from simgan_fast.data.packed import PackedSet
+from simgan_fast.devices import usable_device
 from simgan_fast.errors import InputError
 from simgan_fast.models.refiner import Refiner
 from simgan_fast.ops.gather_normalize import gather_normalize, to_uint8, to_uint16
@@ -55,6 +56,9 @@ def refine(
 
     >>> refine("runs/first", "simulated", "refined")  # doctest: +SKIP
     """
+    usable_device(device)
+    if batch_size < 1:
+        raise InputError(f"batch_size is {batch_size}: it must be at least 1.")
     refiner = refiner if isinstance(refiner, Refiner) else Refiner.from_pretrained(refiner)
     images = open_images(source, size=size)
     if images.shape[0] != refiner.config.in_channels:

@@ -11,6 +11,7 @@ from simgan_fast.config import TrainingConfig, load_config, save_config
 from simgan_fast.data import open_images
 from simgan_fast.data.feed import ResidentFeed
 from simgan_fast.data.packed import PackedSet, open_packed
+from simgan_fast.devices import usable_device
 from simgan_fast.errors import InputError
 from simgan_fast.files import require_absent_or_empty
 from simgan_fast.models.refiner import Refiner
@@ -50,6 +51,7 @@ def train(
     >>> refiner = train("simulated", "photographs", "runs/first")  # doctest: +SKIP
     """
     config, out = config or TrainingConfig(), Path(out)
+    usable_device(device)
     require_absent_or_empty(out)
     existed = out.exists()
     try:
@@ -70,6 +72,7 @@ def resume(out: str | Path, *, device: str = "cpu") -> Refiner:
     changed.
     """
     out = Path(out)
+    usable_device(device)
     config, origin = load_config(out / "config.toml")
     try:
         synthetic_set, real_set = (
