@@ -25,8 +25,8 @@ Rows rows_of(const HistoryExchange& p, uint32_t stream) {
 
 // Asks for one line of every page of a row to come: the rows are scattered over more pages than the
 // TLB holds, and the walks then overlap with the copies. The two loops take 200 instead of 266 us
-// for 256 of 51,200 eyes; asking for more lines, streaming stores and a second thread were no
-// better. Inlined always: GCC drops calls of a function that does nothing but prefetch.
+// for 256 of 51,200 eyes; asking for more lines at once, streaming stores and a second thread
+// were no better. Inlined always: GCC drops calls of a function that does nothing but prefetch.
 inline __attribute__((always_inline)) void approach(const Rows& rows, size_t i, int64_t row_bytes) {
     if (i + kRowsAhead >= rows.size()) return;
     const unsigned char* row = rows[i + kRowsAhead];
