@@ -272,6 +272,14 @@ def test_diagnostics_warn_once_while_the_cause_lasts(change: dict[str, float], w
     )
 
 
+def test_a_few_mistakes_do_not_hide_a_saturated_discriminator() -> None:
+    watch = Diagnostics()
+    rows = [HEALTHY | {"accuracy_real": 1.0, "accuracy_refined": share} for share in (1.0, 0.94)]
+    said = [text for number in range(30) for text in watch.check(rows[number % 2])]
+    assert len(said) == 1
+    assert "saturated" in said[0]
+
+
 def test_diagnostics_stop_on_nan() -> None:
     with pytest.raises(TrainingDiverged, match="loss_refiner is nan"):
         Diagnostics().check(HEALTHY | {"loss_refiner": float("nan")})
