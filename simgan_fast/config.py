@@ -35,9 +35,7 @@ class TrainingConfig:
     width: int = 64  # channels of the refiner's hidden maps
     blocks: int = 4  # residual blocks of the refiner
     kernel_size: int = 3  # of the refiner's first convolution and blocks: 3 (eyes) or 7 (hands)
-    padding_mode: Literal["reflect", "zeros"] = (
-        "reflect"  # of every padded convolution: "reflect" or "zeros"
-    )
+    padding_mode: Literal["reflect", "zeros"] = "reflect"  # of every padded convolution
     initialization: str = "identity"  # of the refiner: "identity" or torch's "default"
     adversarial: str = "local"  # "local": one decision per patch (paper 2.2); "global": one per image, the ablation
     # Algorithm 1
@@ -53,9 +51,7 @@ class TrainingConfig:
     learning_rate: float = 2e-4  # of the refiner
     discriminator_learning_rate: float = 5e-4
     adam_beta1: float = 0.5
-    averaging: float = (
-        0.99  # decay of the moving average of R's weights that is kept; 0: the last weights
-    )
+    averaging: float = 0.99  # decay of the moving average of R's weights; 0 keeps the last
     # the run
     seed: int = 0
     checkpoint_every: int = 100  # steps

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import shutil
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -122,15 +123,15 @@ class _Stages:
                 simulate("eyes", self.out / name, count=count, domain=domain, seed=number)
 
     def _train(self) -> None:
-        run = self.out / "train"
+        run = self.out / "train"  # killed before its first checkpoint it holds nothing to keep
         if any((run / "checkpoints").glob("update-*.safetensors")):
             resume(run)
         else:
+            shutil.rmtree(run, ignore_errors=True)
             train(self.out / "synthetic", self.out / "camera", run, self.config)
 
     def _refine(self) -> None:
-        if (self.out / "refined").exists():
-            return
+        shutil.rmtree(self.out / "refined", ignore_errors=True)  # whole, but not measured
         result = refine(
             self.out / "train", self.out / "synthetic", self.out / "refined", format="arrow"
         )
@@ -156,12 +157,8 @@ class _Stages:
 
     def _picture(self) -> None:
         rows = {
-            name: torch.from_numpy(open_packed(self.out / folder).images(0, SHOWN).copy())
-            for name, folder in (
-                ("synthetic", "synthetic"),
-                ("refined", "refined"),
-                ("camera", "camera"),
-            )
+            name: torch.from_numpy(open_packed(self.out / name).images(0, SHOWN).copy())
+            for name in ("synthetic", "refined", "camera")
         }
         moved = difference(rows["refined"], rows["synthetic"])
         ordered = {"synthetic": rows["synthetic"], "refined": rows["refined"], "difference": moved}

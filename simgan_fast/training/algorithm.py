@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Protocol
 
@@ -53,9 +53,8 @@ class SimGAN:
         self.refiner, self.discriminator = make_models(config, shape)
         for model in (self.refiner, self.discriminator):
             model.to(device=device, memory_format=torch.channels_last)  # type: ignore[call-overload]
-        self.averaged = copy.deepcopy(
-            self.refiner
-        )  # moving average of R's weights: what a run keeps
+        # Moving average of R's weights: what a run keeps.
+        self.averaged = copy.deepcopy(self.refiner)
         self.refiner_optimizer = make_optimizer(config, self.refiner, config.learning_rate)
         self.discriminator_optimizer = make_optimizer(
             config, self.discriminator, config.discriminator_learning_rate
@@ -193,6 +192,6 @@ def decisions(logits_refined: Tensor, logits_real: Tensor) -> Metrics:
     }
 
 
-def scalars(metrics: Metrics | Iterable[tuple[str, Tensor]]) -> dict[str, float]:
+def scalars(metrics: Metrics) -> dict[str, float]:
     """Metrics as plain numbers."""
-    return {name: float(value) for name, value in dict(metrics).items()}
+    return {name: float(value) for name, value in metrics.items()}

@@ -39,9 +39,7 @@ class Run:
     shows.
     """
 
-    def __init__(
-        self, folder: Path, simgan: SimGAN, samples: tuple[Tensor, Tensor], done: Done | None = None
-    ) -> None:
+    def __init__(self, folder: Path, simgan: SimGAN, samples: tuple[Tensor, Tensor]) -> None:
         self.folder, self.simgan, self.samples = folder, simgan, samples
         config, b = simgan.config, simgan.config.batch_size
         per_step = b * (config.refiner_updates + config.discriminator_updates)
@@ -55,7 +53,7 @@ class Run:
             ),
             Phase("train", config.steps, simgan.step, per_step),
         ]
-        self.done: Done = {phase.name: 0 for phase in self.phases} | (done or {})
+        self.done: Done = {phase.name: 0 for phase in self.phases}
         self.diagnostics = Diagnostics()
 
     @property
