@@ -3,12 +3,16 @@
 #include <pybind11/pybind11.h>
 #include <pybind11/stl.h>
 
+#include <array>
 #include <stdexcept>
+#include <vector>
 
 #include "cpu/dispatch.h"
+#include "cpu/scratch.h"
 #include "history_exchange.h"
 #include "patch_cross_entropy.h"
 #include "random_ops.h"
+#include "residual_blocks.h"
 
 namespace py = pybind11;
 using namespace simgan_fast;
@@ -53,6 +57,41 @@ void history_exchange(uintptr_t buffer, uintptr_t fresh, uintptr_t drawn, uintpt
                           seed});
 }
 
+// Images, height, width, channels, blocks, reflect, tile, threads.
+using Sizes = std::array<int64_t, 8>;
+// Address of a weight, its four strides, address of its bias.
+using Addresses = std::vector<std::array<uintptr_t, 6>>;
+
+std::vector<Convolution> convolutions_of(const Addresses& addresses) {
+    std::vector<Convolution> convolutions;
+    for (const auto& a : addresses)
+        convolutions.push_back({at<float>(a[0]),
+                                {static_cast<int64_t>(a[1]), static_cast<int64_t>(a[2]),
+                                 static_cast<int64_t>(a[3]), static_cast<int64_t>(a[4])},
+                                at<float>(a[5])});
+    return convolutions;
+}
+
+ResidualBlocks blocks_of(const Sizes& s, const std::vector<Convolution>& convolutions) {
+    return {s[0], s[1], s[2], s[3], s[4], convolutions.data(), s[5] != 0, s[6], s[7]};
+}
+
+void residual_blocks(const Sizes& sizes, const Addresses& weights, uintptr_t x, uintptr_t y,
+                     uintptr_t maps) {
+    const auto convolutions = convolutions_of(weights);
+    residual_blocks_cpu(blocks_of(sizes, convolutions), at<float>(x), at<float>(y),
+                        at<float>(maps));
+}
+
+void residual_blocks_backward(const Sizes& sizes, const Addresses& weights, uintptr_t grad,
+                              uintptr_t y, uintptr_t maps, uintptr_t grad_x, uintptr_t grad_weight,
+                              uintptr_t grad_bias) {
+    const auto convolutions = convolutions_of(weights);
+    residual_blocks_backward_cpu(blocks_of(sizes, convolutions), at<float>(grad), at<float>(y),
+                                 at<float>(maps), at<float>(grad_x), at<float>(grad_weight),
+                                 at<float>(grad_bias));
+}
+
 void permutation(uintptr_t out, int64_t start, int64_t count, int64_t size, uint64_t step,
                  uint32_t stream, uint64_t seed) {
     permutation_cpu({at<int64_t>(out), start, count, size, step, seed, stream});
@@ -74,6 +113,13 @@ PYBIND11_MODULE(_C, m) {
     m.def("patch_cross_entropy", &patch_cross_entropy, no_gil);
     m.def("patch_cross_entropy_backward", &patch_cross_entropy_backward, no_gil);
     m.def("history_exchange", &history_exchange, no_gil);
+    m.def("residual_blocks", &residual_blocks, no_gil);
+    m.def("residual_blocks_backward", &residual_blocks_backward, no_gil);
+    // Floats that are kept for the next of about this size when the last who looks at them is gone.
+    py::class_<Scratch>(m, "Scratch", py::buffer_protocol())
+        .def(py::init<int64_t>())
+        .def_buffer([](Scratch& s) { return py::buffer_info(s.data(), s.floats()); });
+    m.def("release_scratch", &release_scratch, no_gil);
     m.def("permutation", &permutation, no_gil);
     m.def("philox4x32", &philox4x32, no_gil);
 }

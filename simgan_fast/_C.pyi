@@ -39,3 +39,24 @@ def permutation(
     out: int, start: int, count: int, size: int, step: int, stream: int, seed: int, /
 ) -> None: ...
 def philox4x32(counters: int, out: int, count: int, key: int, /) -> None: ...
+def residual_blocks(
+    sizes: list[int], weights: list[list[int]], x: int, y: int, maps: int, /
+) -> None: ...
+def residual_blocks_backward(
+    sizes: list[int],
+    weights: list[list[int]],
+    grad: int,
+    y: int,
+    maps: int,
+    grad_x: int,
+    grad_weight: int,
+    grad_bias: int,
+    /,
+) -> None: ...
+def release_scratch() -> int: ...
+
+class Scratch:
+    """Uninitialised floats, by the buffer protocol; the memory is kept for the next object of about this size."""
+
+    def __init__(self, floats: int) -> None: ...
+    def __buffer__(self, flags: int, /) -> memoryview: ...

@@ -4,6 +4,7 @@
 #include <string>
 #include <vector>
 
+#include "cpu/winograd.h"
 #include "patch_cross_entropy.h"
 
 namespace simgan_fast {
@@ -11,6 +12,8 @@ namespace simgan_fast {
 struct CpuKernels {
     int64_t (*patch_cross_entropy)(const PatchCrossEntropy&, float*);
     void (*patch_cross_entropy_backward)(const PatchCrossEntropy&, const float*, float*);
+    WinogradKernels winograd[3];
+    MapKernels maps;
 };
 
 extern const CpuKernels baseline_kernels, avx2_kernels, avx512_kernels;

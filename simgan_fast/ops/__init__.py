@@ -9,7 +9,7 @@ from simgan_fast.ops.gather_normalize import gather_normalize, to_uint8, to_uint
 from simgan_fast.ops.history_exchange import history_exchange
 from simgan_fast.ops.patch_cross_entropy import patch_cross_entropy
 from simgan_fast.ops.random import permutation, philox4x32
-from simgan_fast.ops.residual_blocks import residual_blocks
+from simgan_fast.ops.residual_blocks import release_memory, residual_blocks
 
 __all__ = [
     "gather_normalize",
@@ -17,6 +17,7 @@ __all__ = [
     "patch_cross_entropy",
     "permutation",
     "philox4x32",
+    "release_memory",
     "residual_blocks",
     "to_uint8",
     "to_uint16",

@@ -1,0 +1,80 @@
+"""The native residual_blocks built on its own: under sanitizers, for arm64, and its generated source."""
+
+from __future__ import annotations
+
+import os
+import platform
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+CHECK = ROOT / "tests" / "native" / "residual_blocks_check.cpp"
+COMMON = [f"csrc/cpu/{name}.cpp" for name in ("dispatch", "residual_blocks", "scratch", "threads")]
+X86_LEVELS = {
+    "avx2": ["-mavx2", "-mfma"],
+    "avx512": ["-mavx512f", "-mavx512bw", "-mavx512dq", "-mavx512vl", "-mfma"],
+}
+ARM_COMPILER, ARM_EMULATOR = "aarch64-linux-gnu-g++", "qemu-aarch64"
+
+
+def build(folder: Path, compiler: str, levels: dict[str, list[str]], options: list[str]) -> Path:
+    """Compile the check with the given levels beside the baseline; gives the program."""
+    flags = ["-std=c++17", "-O1", "-ffp-contract=fast", "-Wno-psabi", f"-I{ROOT / 'csrc'}"]
+    defined = [f"-DSIMGAN_FAST_{level.upper()}" for level in levels]
+    sources = [(ROOT / name, defined) for name in COMMON]
+    sources += [(CHECK, []), (ROOT / "csrc/cpu/variants/baseline.cpp", [])]
+    sources += [(ROOT / f"csrc/cpu/variants/{level}.cpp", own) for level, own in levels.items()]
+    objects, running = [], []
+    for source, own in sources:
+        objects.append(folder / f"{source.stem}.o")
+        command = [compiler, *flags, *options, *own, "-c", str(source), "-o", str(objects[-1])]
+        running.append(subprocess.Popen(command, stderr=subprocess.PIPE, text=True))
+    for process in running:
+        _, message = process.communicate()
+        assert process.returncode == 0, message
+    program = folder / "check"
+    command = [compiler, *options, *map(str, objects), "-o", str(program), "-pthread", "-ldl"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    return program
+
+
+def run(command: list[str], level: str) -> str:
+    environment = {**os.environ, "SIMGAN_FAST_CPU": level}
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(600)
+@pytest.mark.skipif(platform.machine() != "x86_64", reason="the levels are those of x86-64")
+@pytest.mark.skipif(shutil.which("g++") is None, reason="g++ is not installed")
+def test_every_level_is_right_and_clean_under_sanitizers(tmp_path: Path) -> None:
+    """AddressSanitizer and UndefinedBehaviorSanitizer; every pixel against plain loops in double."""
+    options = ["-fsanitize=address,undefined", "-fno-sanitize-recover=all"]
+    program = build(tmp_path, "g++", X86_LEVELS, options)
+    printed = [run([str(program)], level) for level in ("baseline", *X86_LEVELS)]
+    assert all(text.count("\n") == 32 for text in printed)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(600)
+@pytest.mark.skipif(
+    shutil.which(ARM_COMPILER) is None or shutil.which(ARM_EMULATOR) is None,
+    reason=f"{ARM_COMPILER} and {ARM_EMULATOR} are not installed",
+)
+def test_the_baseline_is_right_on_arm64(tmp_path: Path) -> None:
+    program = build(tmp_path, ARM_COMPILER, {}, ["-static"])
+    assert run([ARM_EMULATOR, str(program)], "").count("baseline") == 32
+
+
+def test_the_transforms_are_what_their_script_writes() -> None:
+    folder = ROOT / "csrc" / "cpu"
+    script = folder / "winograd_transforms.py"
+    written = subprocess.run([sys.executable, script], capture_output=True, text=True, check=True)
+    assert (folder / "winograd_transforms.h").read_text() == written.stdout
