@@ -57,39 +57,60 @@ void history_exchange(uintptr_t buffer, uintptr_t fresh, uintptr_t drawn, uintpt
                           seed});
 }
 
-// Images, height, width, channels, blocks, reflect, tile, threads.
-using Sizes = std::array<int64_t, 8>;
+// Images, height, width, channels, blocks, reflect, tile, threads, and of the ends in and out
+// channels, 0 where there are none.
+using Sizes = std::array<int64_t, 10>;
 // Address of a weight, its four strides, address of its bias.
 using Addresses = std::vector<std::array<uintptr_t, 6>>;
 
-std::vector<Convolution> convolutions_of(const Addresses& addresses) {
-    std::vector<Convolution> convolutions;
-    for (const auto& a : addresses)
-        convolutions.push_back({at<float>(a[0]),
-                                {static_cast<int64_t>(a[1]), static_cast<int64_t>(a[2]),
-                                 static_cast<int64_t>(a[3]), static_cast<int64_t>(a[4])},
-                                at<float>(a[5])});
-    return convolutions;
-}
+// The struct and what it points to. Weights: those of the ends last, if there are any.
+class BlocksCall {
+  public:
+    BlocksCall(const Sizes& s, const Addresses& addresses) {
+        for (const auto& a : addresses)
+            convolutions_.push_back({at<float>(a[0]),
+                                     {static_cast<int64_t>(a[1]), static_cast<int64_t>(a[2]),
+                                      static_cast<int64_t>(a[3]), static_cast<int64_t>(a[4])},
+                                     at<float>(a[5])});
+        const size_t ends = s[8] > 0 ? 2 : 0;
+        if (convolutions_.size() != static_cast<size_t>(2 * s[4]) + ends)
+            throw std::invalid_argument("residual_blocks: the number of weights does not fit.");
+        if (ends > 0) ends_ = {s[8], s[9], convolutions_[2 * s[4]], convolutions_[2 * s[4] + 1]};
+        call = {s[0],      s[1],
+                s[2],      s[3],
+                s[4],      convolutions_.data(),
+                s[5] != 0, s[6],
+                s[7],      ends > 0 ? &ends_ : nullptr};
+    }
+    BlocksCall(const BlocksCall&) = delete;
+    ResidualBlocks call{};
 
-ResidualBlocks blocks_of(const Sizes& s, const std::vector<Convolution>& convolutions) {
-    return {s[0], s[1], s[2], s[3], s[4], convolutions.data(), s[5] != 0, s[6], s[7]};
-}
+  private:
+    std::vector<Convolution> convolutions_;
+    RefinerEnds ends_{};
+};
 
 void residual_blocks(const Sizes& sizes, const Addresses& weights, uintptr_t x, uintptr_t y,
                      uintptr_t maps) {
-    const auto convolutions = convolutions_of(weights);
-    residual_blocks_cpu(blocks_of(sizes, convolutions), at<float>(x), at<float>(y),
+    residual_blocks_cpu(BlocksCall(sizes, weights).call, at<float>(x), at<float>(y),
                         at<float>(maps));
 }
 
+// gradients: of x, weight, bias, and of the ends' weight, bias, weight, bias.
 void residual_blocks_backward(const Sizes& sizes, const Addresses& weights, uintptr_t grad,
-                              uintptr_t y, uintptr_t maps, uintptr_t grad_x, uintptr_t grad_weight,
-                              uintptr_t grad_bias) {
-    const auto convolutions = convolutions_of(weights);
-    residual_blocks_backward_cpu(blocks_of(sizes, convolutions), at<float>(grad), at<float>(y),
-                                 at<float>(maps), at<float>(grad_x), at<float>(grad_weight),
-                                 at<float>(grad_bias));
+                              uintptr_t x, uintptr_t y, uintptr_t maps,
+                              const std::array<uintptr_t, 7>& gradients) {
+    const auto& g = gradients;
+    residual_blocks_backward_cpu(
+        BlocksCall(sizes, weights).call, at<float>(grad), at<float>(x), at<float>(y),
+        at<float>(maps),
+        {at<float>(g[0]), at<float>(g[1]), at<float>(g[2]), at<float>(g[3]), at<float>(g[4]),
+         at<float>(g[5]), at<float>(g[6])});
+}
+
+int64_t release_memory() {
+    forget_weights();
+    return release_scratch();
 }
 
 void permutation(uintptr_t out, int64_t start, int64_t count, int64_t size, uint64_t step,
@@ -119,7 +140,7 @@ PYBIND11_MODULE(_C, m) {
     py::class_<Scratch>(m, "Scratch", py::buffer_protocol())
         .def(py::init<int64_t>())
         .def_buffer([](Scratch& s) { return py::buffer_info(s.data(), s.floats()); });
-    m.def("release_scratch", &release_scratch, no_gil);
+    m.def("release_memory", &release_memory, no_gil);
     m.def("permutation", &permutation, no_gil);
     m.def("philox4x32", &philox4x32, no_gil);
 }

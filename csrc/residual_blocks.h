@@ -1,4 +1,5 @@
-// k residual blocks in a row, each relu(x + conv(relu(conv(x, w1) + b1), w2) + b2), 3x3 and 'same'.
+// k residual blocks in a row, each relu(x + conv(relu(conv(x, w1) + b1), w2) + b2), 3x3 and 'same',
+// alone or between the refiner's two ends: relu(conv 3x3) before and conv 1x1 after.
 #pragma once
 
 #include <cstdint>
@@ -12,13 +13,21 @@ struct Convolution {
     const float* bias;    // [channels]
 };
 
+// The first and the last convolution of a refiner.
+struct RefinerEnds {
+    int64_t in_channels, out_channels;
+    Convolution first;  // weight [channels, in_channels, 3, 3], bias [channels]
+    Convolution last;   // weight [out_channels, channels, 1, 1], bias [out_channels]
+};
+
 struct ResidualBlocks {
     int64_t images, height, width, channels;  // all >= 1
     int64_t blocks;                           // >= 1
     const Convolution* convolutions;          // [2 * blocks], two of each block
-    bool reflect;     // padding: reflection (then height, width >= 2) or zeros
-    int64_t tile;     // of Winograd's F(tile, 3): 4, 5 or 6
-    int64_t threads;  // at most
+    bool reflect;             // padding: reflection (then height, width >= 2) or zeros
+    int64_t tile;             // of Winograd's F(tile, 3): 4, 5 or 6
+    int64_t threads;          // at most
+    const RefinerEnds* ends;  // null: the blocks alone
 };
 
 // The map that every convolution reads, with the margin that padding and whole tiles need and
@@ -31,19 +40,30 @@ struct PaddedMap {
 
 PaddedMap padded_map(const ResidualBlocks& p);
 
-// x, y: [images, height, width, channels] (channels last).
-// maps: [images, 2 * blocks, rows, columns, padded channels], what each convolution read, for the
-// backward pass; or null.
+// The blocks alone: x, y [images, height, width, channels] (channels last).
+// With ends: x [images, in_channels, height, width], y [images, out_channels, height, width].
+// maps: what the backward pass will want, or null: [images, number, rows, columns, padded
+// channels], what each convolution of the blocks read (2 * blocks) and, with ends, what the last
+// one reads.
 void residual_blocks_cpu(const ResidualBlocks& p, const float* x, float* y, float* maps);
 
-// grad: of y. grad_x: as x. grad_weight: [2 * blocks, channels, 3, 3, channels], output channel
-// first and input channel last. grad_bias: [2 * blocks, channels].
-// The same bits whatever the number of threads.
-void residual_blocks_backward_cpu(const ResidualBlocks& p, const float* grad, const float* y,
-                                  const float* maps, float* grad_x, float* grad_weight,
-                                  float* grad_bias);
+// Gradients in the layout of what they are of, but for weights, whose output channel comes first
+// and whose input channel last: [channels, 3, 3, in_channels] and so on.
+struct ResidualBlocksGradients {
+    float* x;       // null with ends, which give no gradient of the images
+    float* weight;  // [2 * blocks, channels, 3, 3, channels]
+    float* bias;    // [2 * blocks, channels]
+    // With ends, else null:
+    float *first_weight, *first_bias, *last_weight, *last_bias;
+};
 
-// Frees the working memory that is kept between calls; it says how many bytes that were.
-int64_t release_scratch();
+// grad: of y. x: needed with ends only; y: without only.
+// The same bits whatever the number of threads.
+void residual_blocks_backward_cpu(const ResidualBlocks& p, const float* grad, const float* x,
+                                  const float* y, const float* maps,
+                                  const ResidualBlocksGradients& to);
+
+// Forgets the transformed weights that were kept for the next call with the same ones.
+void forget_weights();
 
 }  // namespace simgan_fast

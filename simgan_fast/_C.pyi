@@ -46,14 +46,13 @@ def residual_blocks_backward(
     sizes: list[int],
     weights: list[list[int]],
     grad: int,
+    x: int,
     y: int,
     maps: int,
-    grad_x: int,
-    grad_weight: int,
-    grad_bias: int,
+    gradients: list[int],
     /,
 ) -> None: ...
-def release_scratch() -> int: ...
+def release_memory() -> int: ...
 
 class Scratch:
     """Uninitialised floats, by the buffer protocol; the memory is kept for the next object of about this size."""

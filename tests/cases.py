@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
-from simgan_fast.ops import residual_blocks
+from simgan_fast.ops import residual_blocks, residual_network
 
 # Maps [n, 2, h, w]: the eye discriminator's 9 x 14 at one image and at a batch, one patch (a global discriminator),
 # fewer patches than a vector, a multiple of sixteen, one more, more than one partial sum, and nothing.
@@ -98,70 +99,145 @@ BLOCK_GRADIENT = {4: 3.2e-6, 5: 1.1e-5, 6: 1.1e-5}
 CLEAR_OF_ZERO = 4e-6
 
 
+# residual_network [n, c_in, c, h, w, c_out, k].
+NETWORK_SHAPES = [
+    (1, 1, 64, 18, 23, 1, 1),
+    (3, 1, 16, 5, 9, 1, 2),
+    (2, 3, 24, 7, 4, 2, 1),
+    (17, 2, 8, 2, 3, 3, 1),
+]
+
+
+def relative(actual: Tensor, expected: Tensor) -> float:
+    """The largest difference, in units of the largest expected value."""
+    assert actual.shape == expected.shape
+    return float((actual.double() - expected).abs().max() / expected.abs().max())
+
+
+Parts = tuple[tuple[Tensor, ...], list[tuple[Tensor, ...]], tuple[Tensor, ...]]
+
+
 @dataclass
 class ResidualCase:
-    """An input, weights and an incoming gradient, with the output and the gradients in float64."""
+    """An input, weights and an incoming gradient, with the output and the gradients in float64.
 
-    shape: tuple[int, int, int, int, int]
+    `weights` are those of the blocks and, for `residual_network`, of the first and the last convolution.
+    """
+
+    shape: tuple[int, ...]
     padding_mode: str
     x: Tensor
     weights: list[Tensor]
     incoming: Tensor
     y: Tensor
     gradients: list[Tensor]
+    ends: bool = False
 
     def blocks(self, dtype: torch.dtype) -> list[tuple[Tensor, ...]]:
-        """The weights as the op takes them."""
-        weights = [tensor.to(dtype) for tensor in self.weights]
-        return [tuple(weights[i : i + 4]) for i in range(0, len(weights), 4)]
+        """The blocks' weights as the op takes them."""
+        return self.parts(dtype)[1]
 
-    def forward(self, dtype: torch.dtype, **options: object) -> Tensor:
+    def parts(self, dtype: torch.dtype, weights: list[Tensor] | None = None) -> Parts:
+        """First convolution, blocks, last convolution; the ends are empty where there are none."""
+        weights = [tensor.to(dtype) for tensor in (weights or self.weights)]
+        ends = weights[len(weights) - 4 :] if self.ends else []
+        weights = weights[: len(weights) - len(ends)]
+        blocks = [tuple(weights[i : i + 4]) for i in range(0, len(weights), 4)]
+        return tuple(ends[:2]), blocks, tuple(ends[2:])
+
+    def forward(
+        self,
+        dtype: torch.dtype,
+        images: Tensor | None = None,
+        weights: list[Tensor] | None = None,
+        **options: object,
+    ) -> Tensor:
         """The op's output."""
-        return residual_blocks(
-            self.x.to(dtype), self.blocks(dtype), padding_mode=self.padding_mode, **options
-        )
+        x = self.x.to(dtype) if images is None else images
+        first, blocks, last = self.parts(dtype, weights)
+        if self.ends:
+            return residual_network(
+                x, first, blocks, last, padding_mode=self.padding_mode, **options
+            )
+        return residual_blocks(x, blocks, padding_mode=self.padding_mode, **options)
 
     def run(self, dtype: torch.dtype, **options: object) -> tuple[Tensor, list[Tensor]]:
-        """The op's output and the gradients of x and of all weights."""
-        leaves = [t.to(dtype).detach().requires_grad_() for t in (self.x, *self.weights)]
-        blocks = [tuple(leaves[i : i + 4]) for i in range(1, len(leaves), 4)]
-        y = residual_blocks(leaves[0], blocks, padding_mode=self.padding_mode, **options)
-        return y.detach(), list(torch.autograd.grad(y, leaves, self.incoming.to(dtype)))
+        """The op's output and the gradients of x (of the blocks alone) and of all weights."""
+        leaves = [t.to(dtype).detach().requires_grad_() for t in self.weights]
+        x = self.x.to(dtype).detach()
+        wanted = leaves if self.ends else [x.requires_grad_(), *leaves]
+        y = self.forward(dtype, x, leaves, **options)
+        return y.detach(), list(torch.autograd.grad(y, wanted, self.incoming.to(dtype)))
 
 
 def residual_case(shape: tuple[int, int, int, int, int], padding_mode: str) -> ResidualCase:
     """A case whose ReLUs are all clear of zero; every number is one that float32 has."""
     n, channels, height, width, blocks = shape
-    generator = torch.Generator().manual_seed(sum(shape))
-
-    def draw(*size: int) -> Tensor:
-        return torch.randn(size, generator=generator).double()
-
+    draw = drawing(sum(shape))
     x = draw(n, channels, height, width).relu()
-    weights = []
-    for _ in range(2 * blocks):
-        weights.append((draw(channels, channels, 3, 3) / (4 * channels**0.5)).float().double())
-        weights.append((draw(channels) / 8).float().double())
-    # Pixels that come too near get their bias' channel shifted, until none does.
-    for i in range(2 * blocks):
-        while (near := _nearest_to_zero(x, weights, padding_mode, i)).min() < CLEAR_OF_ZERO:
-            shift = (near < CLEAR_OF_ZERO).double() * 1e-3
-            weights[2 * i + 1] = (weights[2 * i + 1] + shift).float().double()
-    case = ResidualCase(shape, padding_mode, x, weights, draw(n, channels, height, width), x, [])
+    weights = block_weights(draw, channels, blocks)
+    keep_clear(x, weights, padding_mode)
+    incoming = draw(n, channels, height, width)
+    case = ResidualCase(shape, padding_mode, x, weights, incoming, x, [])
     case.y, case.gradients = case.run(torch.float64, impl="reference")
     return case
 
 
+def network_case(
+    shape: tuple[int, int, int, int, int, int, int], padding_mode: str
+) -> ResidualCase:
+    """The same for `residual_network`."""
+    n, c_in, channels, height, width, c_out, blocks = shape
+    draw = drawing(sum(shape))
+    x = draw(n, c_in, height, width)
+    first, first_bias = draw(channels, c_in, 3, 3), draw(channels)
+    before = _convolve(x, first, first_bias, padding_mode)
+    while (near := before.abs().amin((0, 2, 3))).min() < CLEAR_OF_ZERO:
+        first_bias = (first_bias + (near < CLEAR_OF_ZERO).double() * 1e-3).float().double()
+        before = _convolve(x, first, first_bias, padding_mode)
+    weights = block_weights(draw, channels, blocks)
+    keep_clear(before.relu(), weights, padding_mode)
+    weights += [first, first_bias, draw(c_out, channels, 1, 1), draw(c_out)]
+    incoming = draw(n, c_out, height, width)
+    case = ResidualCase(shape, padding_mode, x, weights, incoming, x, [], ends=True)
+    case.y, case.gradients = case.run(torch.float64, impl="reference")
+    return case
+
+
+def drawing(seed: int) -> Callable[..., Tensor]:
+    """Normal numbers of a size, each of them a float32, held in float64."""
+    generator = torch.Generator().manual_seed(seed)
+    return lambda *size: torch.randn(size, generator=generator).double()
+
+
+def block_weights(draw: Callable[..., Tensor], channels: int, blocks: int) -> list[Tensor]:
+    """Of `blocks` residual blocks."""
+    weights = []
+    for _ in range(2 * blocks):
+        weights.append((draw(channels, channels, 3, 3) / (4 * channels**0.5)).float().double())
+        weights.append((draw(channels) / 8).float().double())
+    return weights
+
+
+def keep_clear(x: Tensor, weights: list[Tensor], padding_mode: str) -> None:
+    """Shift biases of channels in which a ReLU comes too near to zero, until none does."""
+    for i in range(len(weights) // 2):
+        while (near := _nearest_to_zero(x, weights, padding_mode, i)).min() < CLEAR_OF_ZERO:
+            shift = (near < CLEAR_OF_ZERO).double() * 1e-3
+            weights[2 * i + 1] = (weights[2 * i + 1] + shift).float().double()
+
+
+def _convolve(x: Tensor, weight: Tensor, bias: Tensor, padding_mode: str) -> Tensor:
+    mode = "constant" if padding_mode == "zeros" else padding_mode
+    padded = torch.nn.functional.pad(x, (1, 1, 1, 1), mode=mode)
+    return torch.nn.functional.conv2d(padded, weight, bias)
+
+
 def _nearest_to_zero(x: Tensor, weights: list[Tensor], padding_mode: str, layer: int) -> Tensor:
     """Of each channel, the smallest |input| of the ReLU after a convolution."""
-    mode = "constant" if padding_mode == "zeros" else padding_mode
     hidden = x
     for i in range(layer + 1):
-        before = torch.nn.functional.conv2d(
-            torch.nn.functional.pad(hidden, (1, 1, 1, 1), mode=mode),
-            weights[2 * i],
-            weights[2 * i + 1],
-        )
+        before = _convolve(hidden, weights[2 * i], weights[2 * i + 1], padding_mode)
         if i % 2 == 1:
             before, x = before + x, (before + x).relu()
         hidden = before.relu()

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Iterator
-from pathlib import Path
 
 import pytest
 import torch
-from cases import BLOCK_GRADIENT, BLOCK_SHAPES, BLOCK_VALUE, ResidualCase, residual_case
+from cases import BLOCK_GRADIENT, BLOCK_SHAPES, BLOCK_VALUE, relative, residual_case
 from torch import Tensor, nn
 
 from simgan_fast import _native
@@ -30,12 +29,6 @@ def convolutions(channels: int, size: int, count: int, padding_mode: str) -> lis
 def blocks_of(layers: list[nn.Conv2d]) -> list[tuple[Tensor, Tensor, Tensor, Tensor]]:
     pairs = zip(layers[::2], layers[1::2], strict=True)
     return [(a.weight, a.bias, b.weight, b.bias) for a, b in pairs]
-
-
-def relative(actual: Tensor, expected: Tensor) -> float:
-    """The largest difference, in units of the largest expected value."""
-    assert actual.shape == expected.shape
-    return float((actual.double() - expected).abs().max() / expected.abs().max())
 
 
 @pytest.mark.parametrize("padding_mode", ["zeros", "reflect"])
@@ -77,7 +70,7 @@ def test_values_and_gradients(
 
 
 @needs_native
-def test_error_of_a_trained_refiner_is_within_five_times_the_direct_one(tmp_path: Path) -> None:
+def test_error_of_a_trained_refiner_is_within_five_times_the_direct_one() -> None:
     """Weights as the identity start and a few large steps leave them; smooth, flat and one-hot images."""
     torch.manual_seed(3)
     refiner = Refiner().initialize_near_identity()
@@ -171,7 +164,7 @@ def test_writes_nothing_beside_its_outputs(tile: int) -> None:
     case, sentinel, margin = residual_case((3, 24, 5, 7, 1), "reflect"), 12345.0, 64
     n, channels, height, width, _ = case.shape
     flat = [t for block in case.blocks(torch.float32) for t in block]
-    sizes = [n, height, width, channels, 1, 1, tile, 2]
+    sizes = [n, height, width, channels, 1, 1, tile, 2, 0, 0]
     addresses = [
         [w.data_ptr(), *w.stride(), b.data_ptr()] for w, b in ((flat[0], flat[1]), flat[2:])
     ]
@@ -191,11 +184,10 @@ def test_writes_nothing_beside_its_outputs(tile: int) -> None:
         sizes,
         addresses,
         x.data_ptr(),  # as good a gradient as any
+        0,
         at["y"],
         at["maps"],
-        at["grad_x"],
-        at["grad_weight"],
-        at["grad_bias"],
+        [at["grad_x"], at["grad_weight"], at["grad_bias"], 0, 0, 0, 0],
     )
     for tensor in out.values():
         assert (tensor[:margin] == sentinel).all() and (tensor[-margin:] == sentinel).all()
@@ -257,19 +249,6 @@ def test_compiled_equals_eager(impl: str, backend: str) -> None:
 
 
 @needs_native
-def test_exports_as_one_node(tmp_path: Path) -> None:
-    refiner = Refiner(width=16, blocks=2).eval()
-    x = torch.rand(2, 1, 8, 9)
-    with torch.no_grad():
-        program = torch.export.export(refiner, (x,))
-        nodes = [str(node.target) for node in program.graph.nodes]
-        assert nodes.count("simgan_fast.residual_blocks.default") == 1
-        torch.export.save(program, tmp_path / "refiner.pt2")
-        again = torch.export.load(tmp_path / "refiner.pt2").module()
-        torch.testing.assert_close(again(x), refiner(x))
-
-
-@needs_native
 def test_gradients_go_through_the_public_function() -> None:
     """opcheck does not notice a lost gradient."""
     for frozen in (False, True):
@@ -290,7 +269,8 @@ def test_gradients_go_through_the_public_function() -> None:
 @needs_native
 def test_memory_is_kept_and_can_be_freed() -> None:
     case = residual_case((2, 16, 9, 9, 1), "zeros")
-    case.run(torch.float32, impl="native")
+    case.forward(torch.float32, impl="native")  # keeps transformed weights
+    case.run(torch.float32, impl="native")  # keeps memory for maps
     assert release_memory() > 0
     assert release_memory() == 0
     y, _ = case.run(torch.float32, impl="native")
@@ -348,5 +328,5 @@ def test_bad_input(message: str, arguments: tuple[Tensor, list], options: dict) 
 
 
 def test_case_has_a_gradient_for_everything() -> None:
-    case: ResidualCase = residual_case((1, 8, 5, 6, 1), "zeros")
+    case = residual_case((1, 8, 5, 6, 1), "zeros")
     assert all(gradient.abs().sum() > 0 for gradient in case.gradients)

@@ -14,6 +14,7 @@ struct CpuKernels {
     void (*patch_cross_entropy_backward)(const PatchCrossEntropy&, const float*, float*);
     WinogradKernels winograd[3];
     MapKernels maps;
+    EndKernels ends;
 };
 
 extern const CpuKernels baseline_kernels, avx2_kernels, avx512_kernels;

@@ -8,8 +8,6 @@
 #include <new>
 #include <vector>
 
-#include "residual_blocks.h"
-
 namespace simgan_fast {
 namespace {
 

@@ -21,4 +21,7 @@ class Scratch {
     int64_t bytes_;
 };
 
+// Frees what is kept for later; it says how many bytes that were.
+int64_t release_scratch();
+
 }  // namespace simgan_fast

@@ -20,8 +20,6 @@ constexpr int kSumRows = kLanes == 16 ? 8 : 4;  // of the sums over tiles; divid
 constexpr int64_t kBlockTiles = 28;
 static_assert(kBlockTiles <= kMostBlockTiles);
 
-#define SIMGAN_FAST_UNROLL _Pragma("GCC unroll 16")
-
 // Tile t's values at point p, channel c: values + t * stride + p * channels + c.
 template <class W>
 int64_t tile_stride(int64_t channels) {

@@ -12,11 +12,10 @@ import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save
 from torch import Tensor, nn
-from torch.nn import functional
 
 from simgan_fast.errors import InputError
 from simgan_fast.files import written_whole
-from simgan_fast.ops.residual_blocks import residual_blocks
+from simgan_fast.ops.residual_network import residual_network
 
 PaddingMode = Literal["reflect", "zeros"]
 
@@ -38,7 +37,7 @@ class RefinerConfig:
 
 
 class ResidualBlock(nn.Module):
-    """Parameters of relu(x + conv2(relu(conv1(x)))); the arithmetic is the op `residual_blocks`."""
+    """Parameters of relu(x + conv2(relu(conv1(x)))); the arithmetic is the op `residual_network`."""
 
     def __init__(self, width: int, kernel_size: int, padding_mode: PaddingMode) -> None:
         super().__init__()
@@ -46,7 +45,7 @@ class ResidualBlock(nn.Module):
         self.conv2 = nn.Conv2d(width, width, kernel_size, padding="same", padding_mode=padding_mode)
 
     def parameters_in_order(self) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        """(w1, b1, w2, b2), as `residual_blocks` takes them; the biases exist by construction."""
+        """(w1, b1, w2, b2), as `residual_network` takes them; the biases exist by construction."""
         assert self.conv1.bias is not None and self.conv2.bias is not None
         return self.conv1.weight, self.conv1.bias, self.conv2.weight, self.conv2.bias
 
@@ -82,10 +81,15 @@ class Refiner(nn.Module):
 
     def forward(self, images: Tensor) -> Tensor:
         """Refine `images` [n, c, h, w] in [-1, 1]."""
-        hidden = functional.relu(self.first(images))  # [n, width, h, w]
-        parameters = [block.parameters_in_order() for block in self._blocks()]
-        hidden = residual_blocks(hidden, parameters, padding_mode=self.config.padding_mode)
-        return torch.tanh(self.last(hidden))
+        assert self.first.bias is not None and self.last.bias is not None
+        refined = residual_network(
+            images,
+            (self.first.weight, self.first.bias),
+            [block.parameters_in_order() for block in self._blocks()],
+            (self.last.weight, self.last.bias),
+            padding_mode=self.config.padding_mode,
+        )
+        return torch.tanh(refined)
 
     def _blocks(self) -> list[ResidualBlock]:
         return [block for block in self.blocks if isinstance(block, ResidualBlock)]

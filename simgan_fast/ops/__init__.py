@@ -5,11 +5,13 @@
 
 from __future__ import annotations
 
+from simgan_fast.ops._winograd import release_memory
 from simgan_fast.ops.gather_normalize import gather_normalize, to_uint8, to_uint16
 from simgan_fast.ops.history_exchange import history_exchange
 from simgan_fast.ops.patch_cross_entropy import patch_cross_entropy
 from simgan_fast.ops.random import permutation, philox4x32
-from simgan_fast.ops.residual_blocks import release_memory, residual_blocks
+from simgan_fast.ops.residual_blocks import residual_blocks
+from simgan_fast.ops.residual_network import residual_network
 
 __all__ = [
     "gather_normalize",
@@ -19,6 +21,7 @@ __all__ = [
     "philox4x32",
     "release_memory",
     "residual_blocks",
+    "residual_network",
     "to_uint8",
     "to_uint16",
 ]

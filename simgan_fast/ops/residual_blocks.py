@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
 from typing import Any
 
@@ -13,20 +12,12 @@ from torch.nn import functional as F
 
 from simgan_fast._native import C
 from simgan_fast.errors import InputError
+from simgan_fast.ops import _winograd
 from simgan_fast.ops._choose import use_native
 
 Block = tuple[Tensor, Tensor, Tensor, Tensor]
 _KERNEL_SIZES = (3, 7)
 _PADDING = {"zeros": "constant", "reflect": "reflect"}  # torch.nn's names to functional.pad's
-# 5 is a tenth faster and 6 a little slower on the paper's eyes, both with four times the rounding
-# error of 4, whose own is about that of a direct convolution (docs/numerics.md).
-_TILES = (4, 5, 6)
-_CHANNELS = 8  # the kernel takes multiples; it works in groups of 16
-
-
-# Read once: a traced function cannot look at the environment.
-_ALGORITHM = os.environ.get("SIMGAN_FAST_CONV") or f"winograd{_TILES[0]}"
-_ALGORITHMS = ("direct", *(f"winograd{tile}" for tile in _TILES))
 
 
 def residual_blocks(
@@ -68,7 +59,7 @@ def residual_blocks(
     if not use_native("residual_blocks", impl, _obstacle(x, weights, padding_mode, impl)):
         return _residual_blocks_reference(x, weights, padding_mode)
     flat = [tensor for block in weights for tensor in block]
-    reflect, tile = padding_mode == "reflect", tile or _default_tile()
+    reflect, tile = padding_mode == "reflect", tile or _winograd.default_tile()
     if torch.is_grad_enabled() and any(tensor.requires_grad for tensor in (x, *flat)):
         y: Tensor = _ResidualBlocks.apply(x, reflect, tile, *flat)  # type: ignore[no-untyped-call]
         return y
@@ -76,59 +67,33 @@ def residual_blocks(
     return y
 
 
-def release_memory() -> int:
-    """Free the working memory that native ops keep between calls; gives the number of bytes.
-
-    A training step keeps what one step needs, so that the next one finds it; nothing is lost by freeing it but the
-    time to get it again.
-    """
-    return int(C.release_scratch())
-
-
-def _default_tile() -> int:
-    return _TILES[0] if _ALGORITHM == "direct" else int(_ALGORITHM.removeprefix("winograd"))
-
-
 def _obstacle(x: Tensor, weights: Sequence[Block], padding_mode: str, impl: str) -> str | None:
     """Why the native kernel cannot run, or None."""
-    if _ALGORITHM == "direct" and impl == "auto":
-        return "SIMGAN_FAST_CONV is direct"
-    for tensor in (x, *(tensor for block in weights for tensor in block)):
-        if not tensor.is_cpu:
-            return f"there is no kernel for {tensor.device.type}"
-        if tensor.dtype is not torch.float32:
-            return f"there is no kernel for {tensor.dtype}"
+    flat = [tensor for block in weights for tensor in block]
     if any(block[0].shape[-1] != 3 or block[2].shape[-1] != 3 for block in weights):
         return "there is no kernel for 7x7 convolutions"
-    n, channels, height, width = x.shape
-    if channels % _CHANNELS:
-        return f"there is no kernel for {channels} channels, only for multiples of {_CHANNELS}"
-    if n * height * width == 0 or (padding_mode == "reflect" and min(height, width) < 2):
-        return f"there is no kernel for images of {height}x{width}, {n} of them"
-    return None
+    return _winograd.obstacle(x, flat, x.shape[1], padding_mode, impl)
 
 
 def _check(x: Tensor, weights: Sequence[Block], padding_mode: str, tile: int | None) -> None:
     if x.ndim != 4:
         message = f"residual_blocks: x has shape {list(x.shape)}; it must be [n, c, h, w]."
         raise InputError(message)
-    if padding_mode not in _PADDING:
-        message = (
-            f"residual_blocks: padding_mode is {padding_mode!r}; it must be 'zeros' or 'reflect'."
-        )
-        raise InputError(message)
-    if _ALGORITHM not in _ALGORITHMS:
-        message = f"SIMGAN_FAST_CONV is {_ALGORITHM!r}; it must be one of {', '.join(_ALGORITHMS)}, or unset."
-        raise InputError(message)
-    if tile is not None and tile not in _TILES:
-        message = f"residual_blocks: tile is {tile!r}; it must be 4, 5 or 6, or None."
-        raise InputError(message)
+    check_padding_mode("residual_blocks", padding_mode)
+    _winograd.check("residual_blocks", tile)
     if len(weights) == 0:
         message = "residual_blocks: weights is empty; give (w1, b1, w2, b2) for each block."
         raise InputError(message)
     for block in weights:
         for weight, bias in (block[:2], block[2:]):
             _check_convolution(x.shape[1], weight, bias)
+
+
+def check_padding_mode(op: str, padding_mode: str) -> None:
+    """InputError unless it is one of the two that there are."""
+    if padding_mode not in _PADDING:
+        message = f"{op}: padding_mode is {padding_mode!r}; it must be 'zeros' or 'reflect'."
+        raise InputError(message)
 
 
 def _check_convolution(channels: int, weight: Tensor, bias: Tensor) -> None:
@@ -146,7 +111,8 @@ def _check_convolution(channels: int, weight: Tensor, bias: Tensor) -> None:
         raise InputError(message)
 
 
-def _same_convolution(x: Tensor, weight: Tensor, bias: Tensor, padding_mode: str) -> Tensor:
+def same_convolution(x: Tensor, weight: Tensor, bias: Tensor, padding_mode: str) -> Tensor:
+    """torch's convolution with as much padding as keeps the size."""
     margin = weight.shape[-1] // 2
     if padding_mode == "zeros":
         return F.conv2d(x, weight, bias, padding=margin)
@@ -155,8 +121,8 @@ def _same_convolution(x: Tensor, weight: Tensor, bias: Tensor, padding_mode: str
 
 def _residual_blocks_reference(x: Tensor, weights: Sequence[Block], padding_mode: str) -> Tensor:
     for w1, b1, w2, b2 in weights:
-        hidden = torch.relu(_same_convolution(x, w1, b1, padding_mode))
-        x = torch.relu(x + _same_convolution(hidden, w2, b2, padding_mode))
+        hidden = torch.relu(same_convolution(x, w1, b1, padding_mode))
+        x = torch.relu(x + same_convolution(hidden, w2, b2, padding_mode))
     return x
 
 
@@ -171,94 +137,42 @@ _op = torch.ops.simgan_fast.residual_blocks.default
 _backward_op = torch.ops.simgan_fast.residual_blocks_backward.default
 
 
-def _maps_shape(x: Tensor, weights: list[Tensor], tile: int, keep: bool) -> tuple[int, ...]:
-    """Of what every convolution reads, in the kernel's padded layout (PaddedMap in csrc/residual_blocks.h)."""
-    if not keep:
-        return (0,)
-    n, channels, height, width = x.shape
-    rows, columns = (-(-side // tile) * tile + 2 for side in (height, width))
-    return (n, len(weights) // 2, rows, columns, -(-channels // 16) * 16)
-
-
-def _channels_last(x: Tensor) -> Tensor:
-    return torch.empty(x.shape, dtype=x.dtype, device=x.device, memory_format=torch.channels_last)
-
-
 def _fake(
     x: Tensor, weights: list[Tensor], reflect: bool, tile: int, keep: bool
 ) -> tuple[Tensor, Tensor]:
-    return _channels_last(x), x.new_empty(_maps_shape(x, weights, tile, keep))
-
-
-def _sizes(x: Tensor, weights: list[Tensor], reflect: bool, tile: int) -> list[int]:
-    n, channels, height, width = x.shape
-    threads = torch.get_num_threads()
-    return [n, height, width, channels, len(weights) // 4, int(reflect), tile, threads]
-
-
-def _addresses(weights: list[Tensor]) -> list[list[int]]:
-    """Of each convolution: the weight, its strides, the bias; the kernel reads any layout of weights."""
-    pairs = zip(weights[::2], weights[1::2], strict=True)
-    return [[w.data_ptr(), *w.stride(), b.data_ptr()] for w, b in pairs]
-
-
-def _with_plain_biases(weights: list[Tensor]) -> list[Tensor]:
-    return [tensor if i % 2 == 0 else tensor.contiguous() for i, tensor in enumerate(weights)]
+    maps = x.new_empty(_winograd.maps_shape(x, x.shape[1], len(weights) // 2, tile, keep))
+    return _winograd.empty_channels_last(x), maps
 
 
 def _cpu(
     x: Tensor, weights: list[Tensor], reflect: bool, tile: int, keep: bool
 ) -> tuple[Tensor, Tensor]:
     x = x.contiguous(memory_format=torch.channels_last)
-    weights = _with_plain_biases(weights)
-    y, shape = _channels_last(x), _maps_shape(x, weights, tile, keep)
-    maps = _kept_memory(shape) if keep else x.new_empty(shape)
-    C.residual_blocks(
-        _sizes(x, weights, reflect, tile),
-        _addresses(weights),
-        x.data_ptr(),
-        y.data_ptr(),
-        maps.data_ptr() if keep else 0,
-    )
+    y = _winograd.empty_channels_last(x)
+    maps = _winograd.kept_memory(x, x.shape[1], len(weights) // 2, tile, keep)
+    call = _winograd.Call(x, x.shape[1], weights, reflect, tile)
+    C.residual_blocks(*call.head, x.data_ptr(), y.data_ptr(), maps.data_ptr() if keep else 0)
     return y, maps
-
-
-def _kept_memory(shape: tuple[int, ...]) -> Tensor:
-    """Uninitialised float32 memory that the next step will find again: fresh pages cost a tenth of a training step."""
-    count = 1
-    for size in shape:
-        count *= size
-    return torch.frombuffer(C.Scratch(count), dtype=torch.float32)[:count].view(shape)
 
 
 def _fake_backward(
     grad: Tensor, y: Tensor, maps: Tensor, weights: list[Tensor], reflect: bool, tile: int
 ) -> tuple[Tensor, Tensor, Tensor]:
-    convolutions, channels = len(weights) // 2, y.shape[1]
-    return (
-        _channels_last(y),
-        y.new_empty((convolutions, channels, 3, 3, channels)),
-        y.new_empty((convolutions, channels)),
-    )
+    return (_winograd.empty_channels_last(y), *_winograd.empty_block_gradients(weights))
 
 
 def _backward_cpu(
     grad: Tensor, y: Tensor, maps: Tensor, weights: list[Tensor], reflect: bool, tile: int
 ) -> tuple[Tensor, Tensor, Tensor]:
     grad, y = (tensor.contiguous(memory_format=torch.channels_last) for tensor in (grad, y))
-    maps, weights = maps.contiguous(), _with_plain_biases(weights)
-    grad_x, grad_weights, grad_biases = _fake_backward(grad, y, maps, weights, reflect, tile)
+    maps = maps.contiguous()
+    gradients = _fake_backward(grad, y, maps, weights, reflect, tile)
+    call = _winograd.Call(y, y.shape[1], weights, reflect, tile)
+    addresses = [gradient.data_ptr() for gradient in gradients] + [0] * 4
     C.residual_blocks_backward(
-        _sizes(y, weights, reflect, tile),
-        _addresses(weights),
-        grad.data_ptr(),
-        y.data_ptr(),
-        maps.data_ptr(),
-        grad_x.data_ptr(),
-        grad_weights.data_ptr(),
-        grad_biases.data_ptr(),
+        *call.head, grad.data_ptr(), 0, y.data_ptr(), maps.data_ptr(), addresses
     )
-    return grad_x, grad_weights, grad_biases
+    return gradients
 
 
 torch.library.register_fake("simgan_fast::residual_blocks", _fake)
@@ -283,8 +197,4 @@ class _ResidualBlocks(torch.autograd.Function):
         grad_x, grad_weights, grad_biases = _backward_op(
             grad, y, maps, weights, ctx.reflect, ctx.tile
         )
-        gradients: list[Tensor | None] = [grad_x, None, None]
-        for i in range(len(weights) // 2):
-            # Views in the layout of channels-last weights, which take them without a copy.
-            gradients += [grad_weights[i].permute(0, 3, 1, 2), grad_biases[i]]
-        return tuple(gradients)
+        return grad_x, None, None, *_winograd.unpacked(grad_weights, grad_biases)

@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "cpu/dispatch.h"
+#include "cpu/scratch.h"
 #include "residual_blocks.h"
 
 using namespace simgan_fast;
@@ -131,8 +132,10 @@ bool run(const Case& c, std::mt19937& random) {
     Floats32 maps(c.images * convolutions * map.rows * map.columns * map.channels, NAN);
     residual_blocks_cpu(p, x.data(), y.data(), maps.data());
     residual_blocks_cpu(p, x.data(), inferred.data(), nullptr);
-    residual_blocks_backward_cpu(p, grad.data(), y.data(), maps.data(), grad_x.data(),
-                                 grad_w.data(), grad_b.data());
+    residual_blocks_backward_cpu(
+        p, grad.data(), nullptr, y.data(), maps.data(),
+        {grad_x.data(), grad_w.data(), grad_b.data(), nullptr, nullptr, nullptr, nullptr});
+    forget_weights();
     const double errors[] = {error(y, value), error(inferred, value), error(grad_x, gradient),
                              error(grad_w, grad_weight), error(grad_b, grad_bias)};
     bool good = true;
@@ -142,6 +145,38 @@ bool run(const Case& c, std::mt19937& random) {
                 (long long)c.channels, (long long)c.blocks, (long long)c.tile,
                 c.reflect ? "reflect" : "zeros", errors[0], errors[1], errors[2], errors[3],
                 errors[4], good ? "" : "TOO LARGE");
+    return good;
+}
+
+// With ends, whose values and gradients the Python tests check: here only that all is written, and
+// nothing beside it.
+bool run_ends(const Case& c, int64_t in, int64_t out) {
+    const Floats32 weight(9 * c.channels * c.channels, 0.01f), bias(c.channels, 0.1f);
+    const Floats32 first(c.channels * in * 9, 0.1f), last(out * c.channels, 0.1f), shift(out, 1.0f);
+    const std::vector<Convolution> views(2 * c.blocks,
+                                         {weight.data(), {c.channels * 9, 9, 3, 1}, bias.data()});
+    const RefinerEnds ends{in,
+                           out,
+                           {first.data(), {in * 9, 9, 3, 1}, bias.data()},
+                           {last.data(), {c.channels, 1, 1, 1}, shift.data()}};
+    const ResidualBlocks p{c.images,     c.height,  c.width, c.channels, c.blocks,
+                           views.data(), c.reflect, c.tile,  c.threads,  &ends};
+    const int64_t pixels = c.images * c.height * c.width;
+    const PaddedMap map = padded_map(p);
+    const Floats32 x(pixels * in, 0.5f), grad(pixels * out, 1.0f);
+    Floats32 y(pixels * out, NAN), weights(2 * c.blocks * weight.size(), NAN),
+        biases(2 * c.blocks * c.channels, NAN), grad_first(first.size(), NAN),
+        grad_bias(bias.size(), NAN), grad_last(last.size(), NAN), grad_shift(out, NAN);
+    Floats32 maps(c.images * (2 * c.blocks + 1) * map.rows * map.columns * map.channels, NAN);
+    residual_blocks_cpu(p, x.data(), y.data(), maps.data());
+    residual_blocks_backward_cpu(p, grad.data(), x.data(), nullptr, maps.data(),
+                                 {nullptr, weights.data(), biases.data(), grad_first.data(),
+                                  grad_bias.data(), grad_last.data(), grad_shift.data()});
+    bool good = std::fabs(grad_shift[0] / static_cast<float>(pixels) - 1) < 1e-5f;
+    for (const Floats32* values :
+         {&y, &weights, &biases, &grad_first, &grad_bias, &grad_last, &grad_shift})
+        for (const float value : *values) good = good && std::isfinite(value);
+    if (!good) std::printf("with ends: not all is written\n");
     return good;
 }
 
@@ -160,6 +195,10 @@ int main() {
         }
     good &= run({1, 1, 1, 8, 1, 4, 1, false}, random);
     good &= run({18, 1, 3, 8, 1, 5, 4, false}, random);
+    good &= run_ends({3, 5, 11, 24, 2, 4, 2, true}, 1, 1);
+    good &= run_ends({2, 9, 2, 8, 1, 5, 3, true}, 3, 2);
+    good &= run_ends({5, 1, 1, 16, 1, 6, 1, false}, 2, 3);
+    forget_weights();
     release_scratch();
     return good ? 0 : 1;
 }

@@ -1,6 +1,7 @@
 // Compiled with -mavx2 -mfma. Nothing here may have external linkage but the table: the linker
 // would be free to hand this copy to CPUs that cannot run it.
 #include "cpu/dispatch.h"
+#include "cpu/ends_impl.h"
 #include "cpu/map_impl.h"
 #include "cpu/patch_cross_entropy_impl.h"
 #include "cpu/winograd_impl.h"
@@ -11,6 +12,7 @@ const CpuKernels avx2_kernels = {
     patch_cross_entropy,
     patch_cross_entropy_backward,
     {winograd_kernels<4>(), winograd_kernels<5>(), winograd_kernels<6>()},
-    map_kernels()};
+    map_kernels(),
+    end_kernels()};
 
 }  // namespace simgan_fast

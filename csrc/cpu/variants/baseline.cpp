@@ -1,5 +1,6 @@
 // What every CPU of this architecture runs (SSE2 on x86-64, NEON on arm64); no flags of its own.
 #include "cpu/dispatch.h"
+#include "cpu/ends_impl.h"
 #include "cpu/map_impl.h"
 #include "cpu/patch_cross_entropy_impl.h"
 #include "cpu/winograd_impl.h"
@@ -10,6 +11,7 @@ const CpuKernels baseline_kernels = {
     patch_cross_entropy,
     patch_cross_entropy_backward,
     {winograd_kernels<4>(), winograd_kernels<5>(), winograd_kernels<6>()},
-    map_kernels()};
+    map_kernels(),
+    end_kernels()};
 
 }  // namespace simgan_fast

@@ -1,0 +1,135 @@
+"""What residual_blocks and residual_network share: the choice of the convolution, memory, and the native call."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from simgan_fast._native import C
+from simgan_fast.errors import InputError
+
+# 5 is up to a tenth faster and 6 a little slower on the paper's eyes, both with four times the
+# rounding error of 4, which is near that of a direct convolution (docs/numerics.md).
+TILES = (4, 5, 6)
+CHANNELS = 8  # the kernels take multiples; they work in groups of 16
+GROUP = 16
+
+# Read once: a traced function cannot look at the environment.
+_ALGORITHM = os.environ.get("SIMGAN_FAST_CONV") or f"winograd{TILES[0]}"
+_ALGORITHMS = ("direct", *(f"winograd{tile}" for tile in TILES))
+
+
+def release_memory() -> int:
+    """Free the working memory that native ops keep between calls; gives the number of bytes.
+
+    Kept are the memory that one training step needs, so that the next one finds it, and the transformed weights of
+    the last refiner; nothing is lost by freeing them but the time to get them again. Memory in use stays.
+    """
+    return int(C.release_memory())
+
+
+def check(op: str, tile: int | None) -> None:
+    """InputError for an unknown tile, or an unknown SIMGAN_FAST_CONV."""
+    if _ALGORITHM not in _ALGORITHMS:
+        message = f"SIMGAN_FAST_CONV is {_ALGORITHM!r}; it must be one of {', '.join(_ALGORITHMS)}, or unset."
+        raise InputError(message)
+    if tile is not None and tile not in TILES:
+        message = f"{op}: tile is {tile!r}; it must be 4, 5 or 6, or None."
+        raise InputError(message)
+
+
+def default_tile() -> int:
+    """What SIMGAN_FAST_CONV says, else 4."""
+    return TILES[0] if _ALGORITHM == "direct" else int(_ALGORITHM.removeprefix("winograd"))
+
+
+def obstacle(
+    x: Tensor, weights: Sequence[Tensor], channels: int, padding_mode: str, impl: str
+) -> str | None:
+    """Why the native kernels cannot run on images x [n, ., h, w] with hidden maps of `channels`, or None."""
+    if _ALGORITHM == "direct" and impl == "auto":
+        return "SIMGAN_FAST_CONV is direct"
+    for tensor in (x, *weights):
+        if not tensor.is_cpu:
+            return f"there is no kernel for {tensor.device.type}"
+        if tensor.dtype is not torch.float32:
+            return f"there is no kernel for {tensor.dtype}"
+    if channels % CHANNELS:
+        return f"there is no kernel for {channels} channels, only for multiples of {CHANNELS}"
+    n, _, height, width = x.shape
+    if n * height * width == 0 or (padding_mode == "reflect" and min(height, width) < 2):
+        return f"there is no kernel for images of {height}x{width}, {n} of them"
+    return None
+
+
+def empty_channels_last(x: Tensor) -> Tensor:
+    """Like x, in channels-last memory."""
+    return torch.empty(x.shape, dtype=x.dtype, device=x.device, memory_format=torch.channels_last)
+
+
+def maps_shape(x: Tensor, channels: int, number: int, tile: int, keep: bool) -> tuple[int, ...]:
+    """Of `number` maps an image, in the kernel's padded layout (PaddedMap in csrc/residual_blocks.h)."""
+    if not keep:
+        return (0,)
+    n, _, height, width = x.shape
+    rows, columns = (-(-side // tile) * tile + 2 for side in (height, width))
+    return (n, number, rows, columns, -(-channels // GROUP) * GROUP)
+
+
+def kept_memory(x: Tensor, channels: int, number: int, tile: int, keep: bool) -> Tensor:
+    """Uninitialised memory for maps that the next step will find again.
+
+    Fresh pages would cost a tenth of a training step.
+    """
+    shape = maps_shape(x, channels, number, tile, keep)
+    if not keep:
+        return x.new_empty(shape)
+    count = 1
+    for size in shape:
+        count *= size
+    return torch.frombuffer(C.Scratch(count), dtype=torch.float32)[:count].view(shape)
+
+
+class Call:
+    """The arguments that every native call begins with; it holds the tensors that they point into.
+
+    weights: weight and bias of each convolution in turn, those of the two ends last where `ends` is (in, out) channels.
+    """
+
+    def __init__(
+        self,
+        x: Tensor,
+        channels: int,
+        weights: Sequence[Tensor],
+        reflect: bool,
+        tile: int,
+        ends: tuple[int, int] = (0, 0),
+    ) -> None:
+        n, _, height, width = x.shape
+        # The kernels read any layout of weights, but biases only in a row.
+        self.tensors = [t if i % 2 == 0 else t.contiguous() for i, t in enumerate(weights)]
+        convolutions = len(weights) // 2 - (2 if ends[0] else 0)
+        threads = torch.get_num_threads()
+        sizes = [n, height, width, channels, convolutions // 2, int(reflect), tile, threads, *ends]
+        pairs = zip(self.tensors[::2], self.tensors[1::2], strict=True)
+        self.head = (sizes, [[w.data_ptr(), *w.stride(), b.data_ptr()] for w, b in pairs])
+
+
+def empty_block_gradients(weights: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
+    """Of the blocks' weights [2 k, c, 3, 3, c], input channel last, and biases [2 k, c]."""
+    convolutions, channels = len(weights) // 2, weights[0].shape[0]
+    return (
+        weights[0].new_empty((convolutions, channels, 3, 3, channels)),
+        weights[0].new_empty((convolutions, channels)),
+    )
+
+
+def unpacked(grad_weights: Tensor, grad_biases: Tensor) -> list[Tensor]:
+    """The gradients one by one, as views in the layout of channels-last weights, which take them without a copy."""
+    gradients: list[Tensor] = []
+    for weight, bias in zip(grad_weights, grad_biases, strict=True):
+        gradients += [weight.permute(0, 3, 1, 2), bias]
+    return gradients

@@ -1,0 +1,243 @@
+"""The refiner's arithmetic in one op: convolution, residual blocks, convolution (SimGAN, section 3 and appendix)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.autograd.function import once_differentiable
+from torch.nn import functional as F
+
+from simgan_fast._native import C
+from simgan_fast.errors import InputError
+from simgan_fast.ops import _winograd
+from simgan_fast.ops._choose import use_native
+from simgan_fast.ops.residual_blocks import (
+    Block,
+    check_padding_mode,
+    residual_blocks,
+    same_convolution,
+)
+
+_MOST_CHANNELS = 8  # of images in and out: the kernels of the ends are made for few
+
+
+def residual_network(
+    images: Tensor,
+    first: tuple[Tensor, Tensor],
+    blocks: Sequence[Block],
+    last: tuple[Tensor, Tensor],
+    *,
+    padding_mode: str = "zeros",
+    impl: str = "auto",
+    tile: int | None = None,
+) -> Tensor:
+    """Conv and ReLU, k residual blocks, conv 1x1: the refiner without its tanh.
+
+    The native kernel takes an image from its pixels to its refined pixels while it is in cache.
+
+    Args:
+        images: [n, c_in, h, w], of any float type; the native kernel takes float32 on the CPU, c_in at most 8.
+        first: (weight [c, c_in, k, k], bias [c]), k = 3 or 7.
+        blocks: as in `residual_blocks`, of c channels.
+        last: (weight [c_out, c, 1, 1], bias [c_out]).
+        padding_mode, impl, tile: as in `residual_blocks`.
+
+    Returns:
+        [n, c_out, h, w].
+
+    Raises:
+        InputError: as `residual_blocks`; shapes of the ends that do not fit.
+
+    Where the gradient of the images themselves is wanted, the ends run on torch and the blocks as `residual_blocks`.
+
+    >>> c = 64
+    >>> block = (torch.zeros(c, c, 3, 3), torch.zeros(c), torch.zeros(c, c, 3, 3), torch.zeros(c))
+    >>> first, last = (torch.ones(c, 1, 3, 3), torch.zeros(c)), (torch.ones(1, c, 1, 1), torch.ones(1))
+    >>> residual_network(torch.ones(1, 1, 35, 55), first, [block] * 4, last)[0, 0, 1, 1]
+    tensor(577.)
+    """
+    _check(images, first, last, padding_mode)
+    differentiable = torch.is_grad_enabled()
+    if (
+        impl == "reference"
+        or (images.requires_grad and differentiable)
+        or not use_native(
+            "residual_network", impl, _obstacle(images, first, blocks, last, padding_mode, impl)
+        )
+    ):
+        return _composed(images, first, blocks, last, padding_mode, impl, tile)
+    _winograd.check("residual_network", tile)
+    flat = [tensor for pair in (*blocks, first, last) for tensor in pair]
+    reflect, tile = padding_mode == "reflect", tile or _winograd.default_tile()
+    if differentiable and any(tensor.requires_grad for tensor in flat):
+        y: Tensor = _ResidualNetwork.apply(images, reflect, tile, *flat)  # type: ignore[no-untyped-call]
+        return y
+    y, _ = _op(images, flat, reflect, tile, False)
+    return y
+
+
+def _check(
+    images: Tensor, first: tuple[Tensor, Tensor], last: tuple[Tensor, Tensor], padding_mode: str
+) -> None:
+    check_padding_mode("residual_network", padding_mode)
+    if images.ndim != 4:
+        message = (
+            f"residual_network: images has shape {list(images.shape)}; it must be [n, c_in, h, w]."
+        )
+        raise InputError(message)
+    size, channels = first[0].shape[-1], first[0].shape[0]
+    wanted = (channels, images.shape[1], size, size)
+    if size not in (3, 7) or first[0].shape != wanted or first[1].shape != (channels,):
+        message = (
+            f"residual_network: first is {list(first[0].shape)} with bias {list(first[1].shape)}; for images of "
+            f"{images.shape[1]} channels it must be [c, {images.shape[1]}, k, k], k = 3 or 7, with bias [c]."
+        )
+        raise InputError(message)
+    if last[0].shape != (len(last[1]), channels, 1, 1):
+        message = (
+            f"residual_network: last is {list(last[0].shape)} with bias {list(last[1].shape)}; after {channels} "
+            f"channels it must be [c_out, {channels}, 1, 1] with bias [c_out]."
+        )
+        raise InputError(message)
+
+
+def _obstacle(
+    images: Tensor,
+    first: tuple[Tensor, Tensor],
+    blocks: Sequence[Block],
+    last: tuple[Tensor, Tensor],
+    padding_mode: str,
+    impl: str,
+) -> str | None:
+    """Why the whole cannot run natively, or None. What `residual_blocks` refuses, it says itself."""
+    channels = first[0].shape[0]
+    if any(pair[0].shape[-1] != 3 for pair in (first, *(block[:2] for block in blocks))):
+        return "there is no kernel for 7x7 convolutions"
+    if any(w.shape != (channels, channels, 3, 3) for block in blocks for w in block[::2]):
+        return "the blocks have other channels"
+    if not blocks:
+        return "there are no blocks"
+    if (
+        max(images.shape[1], len(last[1])) > _MOST_CHANNELS
+        or images.shape[1] == 0
+        or len(last[1]) == 0
+    ):
+        return f"there is no kernel for {images.shape[1]} to {len(last[1])} channels, only for at most {_MOST_CHANNELS}"
+    flat = [tensor for pair in (*blocks, first, last) for tensor in pair]
+    return _winograd.obstacle(images, flat, channels, padding_mode, impl)
+
+
+def _composed(
+    images: Tensor,
+    first: tuple[Tensor, Tensor],
+    blocks: Sequence[Block],
+    last: tuple[Tensor, Tensor],
+    padding_mode: str,
+    impl: str,
+    tile: int | None,
+) -> Tensor:
+    """The ends by torch: the twin where impl is "reference", and the way with a gradient of the images."""
+    hidden = F.relu(same_convolution(images, *first, padding_mode))
+    hidden = residual_blocks(hidden, blocks, padding_mode=padding_mode, impl=impl, tile=tile)
+    return F.conv2d(hidden, *last)
+
+
+_SCHEMA = "(Tensor images, Tensor[] weights, bool reflect, int tile, bool keep) -> (Tensor, Tensor)"
+_BACKWARD_SCHEMA = (
+    "(Tensor grad, Tensor images, Tensor maps, Tensor[] weights, bool reflect, int tile)"
+    " -> (Tensor, Tensor, Tensor, Tensor, Tensor, Tensor)"
+)
+torch.library.define("simgan_fast::residual_network", _SCHEMA)
+torch.library.define("simgan_fast::residual_network_backward", _BACKWARD_SCHEMA)
+_op = torch.ops.simgan_fast.residual_network.default
+_backward_op = torch.ops.simgan_fast.residual_network_backward.default
+
+
+def _ends(weights: list[Tensor]) -> tuple[int, int]:
+    """Channels in and out. `weights` ends with weight and bias of the first, then of the last convolution."""
+    return weights[-4].shape[1], weights[-2].shape[0]
+
+
+def _empty_output(images: Tensor, weights: list[Tensor]) -> Tensor:
+    n, _, height, width = images.shape
+    return images.new_empty((n, _ends(weights)[1], height, width))
+
+
+def _number(weights: list[Tensor]) -> int:
+    """Of maps an image that the backward pass wants: what every convolution but the first reads."""
+    return len(weights) // 2 - 1
+
+
+def _fake(
+    images: Tensor, weights: list[Tensor], reflect: bool, tile: int, keep: bool
+) -> tuple[Tensor, Tensor]:
+    channels = weights[0].shape[0]
+    shape = _winograd.maps_shape(images, channels, _number(weights), tile, keep)
+    return _empty_output(images, weights), images.new_empty(shape)
+
+
+def _cpu(
+    images: Tensor, weights: list[Tensor], reflect: bool, tile: int, keep: bool
+) -> tuple[Tensor, Tensor]:
+    images, channels = images.contiguous(), weights[0].shape[0]
+    y = _empty_output(images, weights)
+    maps = _winograd.kept_memory(images, channels, _number(weights), tile, keep)
+    call = _winograd.Call(images, channels, weights, reflect, tile, _ends(weights))
+    C.residual_blocks(*call.head, images.data_ptr(), y.data_ptr(), maps.data_ptr() if keep else 0)
+    return y, maps
+
+
+def _fake_backward(
+    grad: Tensor, images: Tensor, maps: Tensor, weights: list[Tensor], reflect: bool, tile: int
+) -> tuple[Tensor, ...]:
+    (first, first_bias, last, last_bias), blocks = weights[-4:], weights[:-4]
+    channels, in_channels = first.shape[:2]
+    return (
+        *_winograd.empty_block_gradients(blocks),
+        first.new_empty((channels, 3, 3, in_channels)),
+        first.new_empty(first_bias.shape),
+        first.new_empty((last.shape[0], 1, 1, channels)),
+        first.new_empty(last_bias.shape),
+    )
+
+
+def _backward_cpu(
+    grad: Tensor, images: Tensor, maps: Tensor, weights: list[Tensor], reflect: bool, tile: int
+) -> tuple[Tensor, ...]:
+    grad, images, maps = grad.contiguous(), images.contiguous(), maps.contiguous()
+    gradients = _fake_backward(grad, images, maps, weights, reflect, tile)
+    call = _winograd.Call(images, weights[0].shape[0], weights, reflect, tile, _ends(weights))
+    addresses = [0, *(gradient.data_ptr() for gradient in gradients)]
+    C.residual_blocks_backward(
+        *call.head, grad.data_ptr(), images.data_ptr(), 0, maps.data_ptr(), addresses
+    )
+    return gradients
+
+
+torch.library.register_fake("simgan_fast::residual_network", _fake)
+torch.library.register_fake("simgan_fast::residual_network_backward", _fake_backward)
+torch.library.impl("simgan_fast::residual_network", "CPU", _cpu)
+torch.library.impl("simgan_fast::residual_network_backward", "CPU", _backward_cpu)
+
+
+class _ResidualNetwork(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, images: Tensor, reflect: bool, tile: int, *weights: Tensor) -> Tensor:
+        y, maps = _op(images, list(weights), reflect, tile, True)
+        ctx.save_for_backward(images, maps, *weights)
+        ctx.reflect, ctx.tile = reflect, tile
+        result: Tensor = y
+        return result
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
+        images, maps, *weights = ctx.saved_tensors
+        grad_weights, grad_biases, first, first_bias, last, last_bias = _backward_op(
+            grad, images, maps, weights, ctx.reflect, ctx.tile
+        )
+        ends = (first.permute(0, 3, 1, 2), first_bias, last.permute(0, 3, 1, 2), last_bias)
+        return None, None, None, *_winograd.unpacked(grad_weights, grad_biases), *ends
