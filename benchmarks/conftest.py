@@ -15,6 +15,8 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         action="store_true",
         help="write benchmarks/results/<stem>.json from what was timed",
     )
+    parser.addoption("--threads", default="1,2", help="numbers of threads that the refiner runs on")
+    parser.addoption("--batches", default="1,32,128", help="numbers of images it is given at once")
 
 
 @pytest.fixture(scope="module")

@@ -1,0 +1,234 @@
+"""The refiner on a CPU beside everything one could install instead: refining images, and both training steps.
+
+pytest benchmarks/bench_refiner.py -s [--write-results] [--threads 1,2] [--batches 1,32,128]
+
+The networks are the paper's (64 channels, 4 blocks, 35 x 55, zero padding, which all peers do best with), in float32
+everywhere. Every peer's output is compared with plain PyTorch's before it is timed; all candidates are timed
+in shuffled rounds of one run, with the processor's multiply-add peak as one of them.
+"""
+
+from __future__ import annotations
+
+import json
+import subprocess
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+import torch
+from interleaved import RESULTS, Candidate, Timing, machine, time_interleaved
+from peers import installed_peers
+from plain_models import PlainDiscriminator, PlainRefiner
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from simgan_fast.models.discriminator import PatchDiscriminator
+from simgan_fast.models.refiner import Refiner
+from simgan_fast.ops import patch_cross_entropy
+
+LAMBDA = 0.2
+REFINER_FLOPS = 2 * 35 * 55 * (9 * 64 + 8 * 9 * 64 * 64 + 64)  # of one image, by direct convolution
+# Largest difference to plain PyTorch that is taken for equal. MNN and ncnn approximate tanh.
+TOLERANCE = 1e-3
+ROUNDS = 9
+
+Row = dict[str, Any]
+
+
+@pytest.fixture(scope="module")
+def rows(request: pytest.FixtureRequest) -> Iterator[list[Row]]:
+    """Rows of results/cpu.json, written at the end of the module with --write-results."""
+    gathered: list[Row] = []
+    yield gathered
+    if gathered and request.config.getoption("--write-results"):
+        commit = subprocess.run(
+            ["git", "describe", "--always", "--dirty"],
+            capture_output=True,
+            text=True,
+            check=False,
+            cwd=RESULTS,
+        )
+        content = {"machine": machine(), "commit": commit.stdout.strip(), "rows": gathered}
+        path = RESULTS / "cpu.json"
+        path.write_text(json.dumps(content, indent=1) + "\n")
+        print(f"\n  wrote {path}")
+
+
+def refiners() -> tuple[PlainRefiner, Refiner]:
+    """The same weights in plain PyTorch and in ours."""
+    torch.manual_seed(0)
+    plain, ours = PlainRefiner(), Refiner(padding_mode="zeros")
+    ours.load_state_dict(plain.state_dict())
+    return plain, ours.to(memory_format=torch.channels_last)
+
+
+def peak() -> Candidate:
+    """A large matrix product on all threads: near the multiply-add peak."""
+    a = torch.rand(1024, 1024)
+    return lambda: a @ a
+
+
+def note(rows: list[Row], case: str, threads: int, batch: int, timing: Timing) -> None:
+    """Print a table and keep its rows."""
+    peak_flops = 2 * 1024**3 / timing.median("matmul")
+    flops = batch * REFINER_FLOPS * (3 if case == "refiner_training_step" else 1)
+    del timing.seconds["matmul"]
+    times = timing.ratio(timing.best_peer("simgan_fast"), "simgan_fast")
+    print(f"\n  {case}, batch {batch}, {threads} threads: {times:.2f} x the best peer")
+    print(timing.table("simgan_fast"))
+    for name, seconds in timing.seconds.items():
+        rows.append(
+            {
+                "case": case,
+                "implementation": name,
+                "threads": threads,
+                "batch": batch,
+                "median_s": round(timing.median(name), 6),
+                "min_s": round(min(seconds), 6),
+                "times_slower_than_ours": round(timing.ratio(name, "simgan_fast"), 2),
+                # Of the refiner alone, as if by direct convolution; of the matrix product's rate.
+                "gflops": round(flops / timing.median(name) / 1e9, 1),
+                "share_of_peak": round(flops / timing.median(name) / peak_flops, 2),
+            }
+        )
+
+
+def settings(config: pytest.Config) -> list[tuple[int, int]]:
+    """(threads, batch) to time."""
+    threads, batches = (
+        [int(text) for text in config.getoption(name).split(",")]
+        for name in ("--threads", "--batches")
+    )
+    return [(count, batch) for count in threads for batch in batches]
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.timeout(1800)
+def bench_refiner_inference(
+    benchmark: Any, rows: list[Row], request: pytest.FixtureRequest
+) -> None:
+    for threads, batch in settings(request.config):
+        torch.set_num_threads(threads)
+        torch.compiler.reset()
+        plain, ours = refiners()
+        images = torch.rand(batch, 1, 35, 55) * 2 - 1
+
+        def refine(images: Tensor = images, ours: Refiner = ours) -> Tensor:
+            with torch.inference_mode():
+                return ours(images)
+
+        with torch.inference_mode():
+            expected = plain(images)
+        candidates: dict[str, Candidate] = {"simgan_fast": refine, "matmul": peak()}
+        assert (refine() - expected).abs().max() < 2e-6
+        for name, run in installed_peers(plain, batch, threads).items():
+            difference = float((run(images) - expected).abs().max())
+            assert difference < TOLERANCE, (name, difference)
+            candidates[name] = lambda run=run, images=images: run(images)
+        timing = time_interleaved(candidates, rounds=ROUNDS, seconds=0.02)
+        note(rows, "refiner_inference", threads, batch, timing)
+        del candidates
+    benchmark(refine)
+
+
+def frozen(model: nn.Module) -> nn.Module:
+    """Without gradients of its parameters."""
+    return model.requires_grad_(False)
+
+
+def plain_cross_entropy(logits: Tensor, target: int) -> Tensor:
+    """Mean over images of the sum over patches, in the form that is fastest in torch."""
+    difference = logits[:, 1 - target] - logits[:, target]
+    return F.softplus(difference).sum() / len(logits)
+
+
+def refiner_step(
+    refiner: nn.Module,
+    discriminator: nn.Module,
+    images: Tensor,
+    entropy: Callable[..., Tensor],
+    compiled: bool,
+) -> Candidate:
+    """R forward, D forward and backward, R backward, Adam."""
+    optimizer = torch.optim.Adam(refiner.parameters(), 1e-9)
+
+    def loss_of(images: Tensor) -> Tensor:
+        refined = refiner(images)
+        regularization = (refined - images).abs().sum() / len(images)
+        return entropy(discriminator(refined), 0) + LAMBDA * regularization
+
+    loss_function = torch.compile(loss_of) if compiled else loss_of
+
+    def step() -> Tensor:
+        optimizer.zero_grad(set_to_none=True)
+        loss = loss_function(images)
+        loss.backward()
+        optimizer.step()
+        return loss.detach()
+
+    return step
+
+
+def discriminator_step(
+    refiner: nn.Module,
+    discriminator: nn.Module,
+    images: Tensor,
+    entropy: Callable[..., Tensor],
+    compiled: bool,
+) -> Candidate:
+    """R forward on b images, D forward and backward on them and b real ones, Adam; the history is left out."""
+    optimizer = torch.optim.Adam(discriminator.parameters(), 1e-9)
+    real = images.flip(0)
+
+    def loss_of(refined: Tensor) -> Tensor:
+        logits = discriminator(torch.cat([refined, real]))
+        return entropy(logits[: len(refined)], 1) + entropy(logits[len(refined) :], 0)
+
+    loss_function = torch.compile(loss_of) if compiled else loss_of
+    run = torch.compile(refiner) if compiled else refiner
+
+    def step() -> Tensor:
+        optimizer.zero_grad(set_to_none=True)
+        with torch.no_grad():
+            refined = run(images)
+        loss = loss_function(refined)
+        loss.backward()
+        optimizer.step()
+        return loss.detach()
+
+    return step
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.timeout(3600)
+@pytest.mark.parametrize("case", ["refiner_training_step", "discriminator_training_step"])
+def bench_training_step(
+    case: str, benchmark: Any, rows: list[Row], request: pytest.FixtureRequest
+) -> None:
+    make = refiner_step if case == "refiner_training_step" else discriminator_step
+    for threads, batch in settings(request.config):
+        torch.set_num_threads(threads)
+        torch.compiler.reset()
+        images = torch.rand(batch, 1, 35, 55) * 2 - 1
+        candidates: dict[str, Candidate] = {"matmul": peak()}
+        for name in ("torch_eager", "torch_eager_channels_last", "torch_compile", "simgan_fast"):
+            plain, ours = refiners()
+            torch.manual_seed(1)
+            plain_discriminator = PlainDiscriminator()
+            if name == "simgan_fast":
+                discriminator = PatchDiscriminator(padding_mode="zeros")
+                discriminator.load_state_dict(plain_discriminator.state_dict())
+                pair, entropy = (ours, discriminator), patch_cross_entropy
+            else:
+                pair, entropy = (plain, plain_discriminator), plain_cross_entropy
+            if name != "torch_eager":
+                for model in pair:
+                    model.to(memory_format=torch.channels_last)
+            if make is refiner_step:
+                frozen(pair[1])
+            candidates[name] = make(*pair, images, entropy, name == "torch_compile")
+        losses = {name: float(step()) for name, step in candidates.items() if name != "matmul"}
+        assert max(losses.values()) - min(losses.values()) < 1e-3 * max(losses.values()), losses
+        timing = time_interleaved(candidates, rounds=ROUNDS, seconds=0.02)
+        note(rows, case, threads, batch, timing)
+    benchmark(candidates["simgan_fast"])
