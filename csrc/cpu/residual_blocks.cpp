@@ -21,9 +21,11 @@ namespace {
 
 constexpr int64_t kChannelGroup = 16;
 constexpr int64_t kWeightRowsAtOnce = 16;  // of a convolution, to share the transforms out
-// Images are dealt to this many sums of weight gradients, each added up in order and then together
-// in order: the result does not depend on the number of threads.
-constexpr int64_t kSlots = 16;
+// Images are dealt to so many sums of weight gradients, each added up in order and then together in
+// order: the result does not depend on the number of threads. More slots than threads cost time.
+int64_t slots_of(int64_t images) {
+    return images < 64 ? std::min<int64_t>(images, 8) : 16;
+}
 constexpr int64_t kImagesAtOnce = 4;  // of a slot, before their products are turned into weights
 
 int64_t up_to(int64_t value, int64_t multiple) {
@@ -338,22 +340,26 @@ class Forward {
     const Scratch own_;
 };
 
-// Sums over images, of one slot: where in them each gradient lies, in floats.
-struct Sums {
+// Sums over images, of one slot: where in them each gradient lies, in floats. Those of the blocks'
+// weights come first; the rest is small.
+class Sums {
+  public:
     Sums(const ResidualBlocks& p, int64_t channels)
-        : weight_floats(9 * channels * channels),
-          convolution_floats(weight_floats + channels),
-          first_weight(2 * p.blocks * convolution_floats),
+        : biases(2 * p.blocks * 9 * channels * channels),
+          first_weight(biases + 2 * p.blocks * channels),
           first_bias(first_weight + (p.ends ? 9 * p.ends->in_channels * channels : 0)),
           last_weight(first_bias + (p.ends ? channels : 0)),
           last_bias(last_weight + (p.ends ? p.ends->out_channels * channels : 0)),
-          floats(up_to(last_bias + (p.ends ? p.ends->out_channels : 0), kChannelGroup)) {}
+          floats(up_to(last_bias + (p.ends ? p.ends->out_channels : 0), kChannelGroup)),
+          channels_(channels) {}
     int64_t weight(int64_t convolution) const {  // [3, 3, ci, co]
-        return convolution * convolution_floats;
+        return convolution * 9 * channels_ * channels_;
     }
-    int64_t bias(int64_t convolution) const { return weight(convolution) + weight_floats; }
-    int64_t weight_floats, convolution_floats, first_weight, first_bias, last_weight, last_bias,
-        floats;
+    int64_t bias(int64_t convolution) const { return biases + convolution * channels_; }
+    const int64_t biases, first_weight, first_bias, last_weight, last_bias, floats;
+
+  private:
+    int64_t channels_;
 };
 
 class Backward {
@@ -369,7 +375,7 @@ class Backward {
           x_(x),
           y_(y),
           maps_(maps),
-          slots_(std::min(p.images, kSlots)),
+          slots_(slots_of(p.images)),
           sum_(p, at_.map.channels),
           product_floats_(kernels_.points * kernels_.points * panel_floats(at_.map.channels)),
           own_floats_((1 + 2 * kImagesAtOnce) * at_.floats + product_floats_ +
@@ -379,11 +385,11 @@ class Backward {
 
     void run(const ResidualBlocksGradients& to) const {
         parallel_for(slots_, p_.threads, [&](int64_t slot, int64_t worker) {
-            std::memset(sums(slot), 0, sum_.floats * sizeof(float));
+            std::fill(sums(slot) + sum_.biases, sums(slot) + sum_.floats, 0.0f);
             for (int64_t i = 0; i < 2 * kImagesAtOnce; ++i)
                 fill_margin(at_.map, false, gradient(worker, i));
-            const int64_t end = p_.images * (slot + 1) / slots_;
-            for (int64_t first = p_.images * slot / slots_; first < end; first += kImagesAtOnce)
+            const int64_t end = start(slot + 1);
+            for (int64_t first = start(slot); first < end; first += kImagesAtOnce)
                 run_images(slot, worker, first, std::min(end, first + kImagesAtOnce), to.x);
         });
         parallel_for(kParts, p_.threads, [&](int64_t part, int64_t) {
@@ -459,7 +465,8 @@ class Backward {
             cpu_kernels().maps.fold_masked(at_.map, p_.reflect, in_gradient, skip,
                                            before_relu ? in : nullptr, to);
         }
-        kernels_.weight_gradient(at_.map.channels, products, sums(slot) + sum_.weight(i));
+        kernels_.weight_gradient(at_.map.channels, products, first > start(slot),
+                                 sums(slot) + sum_.weight(i));
     }
 
     // One tap, from [ci, co] to [co, ., ., ci].
@@ -488,6 +495,7 @@ class Backward {
         for (int64_t i = 0; i < count; ++i) to[i] += from[i];
     }
 
+    int64_t start(int64_t slot) const { return p_.images * slot / slots_; }
     const float* map(int64_t image, int64_t i) const {
         return maps_ + (image * at_.kept + i) * at_.floats;
     }

@@ -44,8 +44,8 @@ struct WinogradKernels {
                      const float* in, float* in_gradient, bool add, float* products,
                      float* bias_gradient, float* scratch);
 
-    // Weight gradients [3][3][ci][co] from products, added to.
-    void (*weight_gradient)(int64_t channels, const float* products, float* gradient);
+    // Weight gradients [3][3][ci][co] from products, added to if `add`.
+    void (*weight_gradient)(int64_t channels, const float* products, bool add, float* gradient);
 };
 
 // Floats of one of the two working buffers of a thread.

@@ -370,7 +370,7 @@ void transform_weights(const WeightView& from, int64_t channels, int64_t first, 
 
 // G^T (products) G.
 template <class W>
-void weight_gradient(int64_t channels, const float* products, float* gradient) {
+void weight_gradient(int64_t channels, const float* products, bool add, float* gradient) {
     constexpr int kPoints = W::kPoints;
     const int64_t panel = panel_floats(channels), size = channels * channels;
     for (int64_t e = 0; e < size; e += kLanes) {
@@ -386,7 +386,7 @@ void weight_gradient(int64_t channels, const float* products, float* gradient) {
         for (int a = 0; a < 3; ++a) SIMGAN_FAST_UNROLL
         for (int b = 0; b < 3; ++b) {
             float* to = gradient + (a * 3 + b) * size + e;
-            Floats sum = load(to);
+            Floats sum = add ? load(to) : splat(0);
             SIMGAN_FAST_UNROLL
             for (int j = 0; j < kPoints; ++j)
                 sum += half[a][j] * static_cast<float>(W::kKernel[j][b]);
