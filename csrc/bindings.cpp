@@ -49,12 +49,13 @@ void patch_cross_entropy_backward(uintptr_t logits, uintptr_t target, int64_t la
 }
 
 void history_exchange(uintptr_t buffer, uintptr_t fresh, uintptr_t drawn, uintptr_t counter,
-                      int64_t slots, int64_t rows, int64_t row_bytes, uint64_t seed) {
+                      int64_t slots, int64_t rows, int64_t row_bytes, uint64_t seed,
+                      int64_t threads) {
     if (*at<int64_t>(counter) < 0)
         throw std::invalid_argument("history_exchange: counter is negative; it must count from 0.");
     history_exchange_cpu({at<unsigned char>(buffer), at<unsigned char>(fresh),
                           at<unsigned char>(drawn), at<int64_t>(counter), slots, rows, row_bytes,
-                          seed});
+                          seed, threads});
 }
 
 // Images, height, width, channels, blocks, reflect, tile, threads, and of the ends in and out

@@ -13,6 +13,7 @@ struct HistoryExchange {
     int64_t slots, rows;         // 0 <= rows <= slots
     int64_t row_bytes;
     uint64_t seed;
+    int64_t threads;  // at most
 };
 
 // drawn[i] = buffer[P(i)], then buffer[Q(i)] = fresh[i], for the permutations P (stream 0) and Q

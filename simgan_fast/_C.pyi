@@ -33,6 +33,7 @@ def history_exchange(
     rows: int,
     row_bytes: int,
     seed: int,
+    threads: int,
     /,
 ) -> None: ...
 def permutation(

@@ -64,6 +64,23 @@ def test_native_and_reference_stay_the_same() -> None:
         assert torch.equal(native, reference)
 
 
+@needs_native
+def test_many_rows_are_shared_out_to_threads() -> None:
+    """Enough bytes for three threads: 64 rows of 7,700."""
+    states = []
+    for threads, impl in ((1, "reference"), (1, "native"), (2, "native"), (3, "native")):
+        torch.manual_seed(2)
+        buffer, fresh, counter = torch.rand(200, 35, 55), torch.rand(64, 35, 55), counter_at(3)
+        torch.set_num_threads(threads)
+        try:
+            drawn = history_exchange(buffer, fresh, counter, impl=impl)
+        finally:
+            torch.set_num_threads(1)
+        states.append((drawn, buffer))
+    for drawn, buffer in states[1:]:
+        assert torch.equal(drawn, states[0][0]) and torch.equal(buffer, states[0][1])
+
+
 @pytest.mark.parametrize("layout", ["channels_last", "strided"])
 def test_fresh_of_any_strides(impl: str, layout: str) -> None:
     plain = torch.rand(3, 2, 4, 5)
@@ -95,6 +112,7 @@ def test_writes_nothing_outside() -> None:
             rows,
             size * 4,
             3,
+            2,
         )
     for whole in (outer, outer_drawn):
         assert (whole[:2] == sentinel).all() and (whole[-2:] == sentinel).all()

@@ -146,6 +146,7 @@ def _cpu(buffer: Tensor, fresh: Tensor, counter: Tensor, seed: int) -> Tensor:
         rows,
         buffer.nbytes // slots if slots > 0 else 0,
         seed,
+        torch.get_num_threads(),
     )
     # Written behind torch's back: tell autograd that saved copies are stale.
     torch.autograd.graph.increment_version((buffer, counter))
