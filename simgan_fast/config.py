@@ -39,8 +39,8 @@ class TrainingConfig:
     initialization: str = "identity"  # of the refiner: "identity" or torch's "default"
     adversarial: str = "local"  # "local": one decision per patch (paper 2.2); "global": one per image, the ablation
     # Algorithm 1
-    steps: int = 1500  # T
-    batch_size: int = 16  # b
+    steps: int = 3000  # T
+    batch_size: int = 32  # b
     refiner_updates: int = 1  # K_g
     discriminator_updates: int = 1  # K_d
     refiner_pretraining: int = 60  # updates with self-regularisation only

@@ -11,8 +11,10 @@ import torch
 
 from simgan_fast import preset
 from simgan_fast.data.feed import ResidentFeed
+from simgan_fast.models import refiner
 from simgan_fast.ops import history_exchange as history_module
 from simgan_fast.ops import patch_cross_entropy as loss_module
+from simgan_fast.ops import residual_network as network_op
 from simgan_fast.training import history, losses
 from simgan_fast.training.algorithm import SimGAN, scalars
 
@@ -51,6 +53,11 @@ def test_ten_golden_losses(impl: str, monkeypatch: pytest.MonkeyPatch) -> None:
         history,
         "history_exchange",
         lambda *given, **named: history_module(*given, **named, impl=impl),
+    )
+    monkeypatch.setattr(
+        refiner,
+        "residual_network",
+        lambda *given, **named: network_op(*given, **named, impl=impl),
     )
     golden = json.loads(GOLDEN.read_text())
     np.testing.assert_allclose(ten_losses(), golden, rtol=TOLERANCE)
