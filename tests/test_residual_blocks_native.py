@@ -13,7 +13,9 @@ import pytest
 
 ROOT = Path(__file__).parents[1]
 CHECK = ROOT / "tests" / "native" / "residual_blocks_check.cpp"
-COMMON = [f"csrc/cpu/{name}.cpp" for name in ("dispatch", "residual_blocks", "scratch", "threads")]
+PARTS = ("backward", "forward", "layout", "panels")
+COMMON = [f"csrc/cpu/{name}.cpp" for name in ("dispatch", "scratch", "threads")]
+COMMON += [f"csrc/cpu/residual_blocks_{part}.cpp" for part in PARTS]
 X86_LEVELS = {
     "avx2": ["-mavx2", "-mfma"],
     "avx512": ["-mavx512f", "-mavx512bw", "-mavx512dq", "-mavx512vl", "-mfma"],

@@ -22,15 +22,14 @@ Rows rows_of(const HistoryExchange& p, uint32_t stream, int64_t first, int64_t l
         static_cast<uint64_t>(p.slots), static_cast<uint64_t>(*p.counter), stream, p.seed);
     Rows rows(static_cast<size_t>(last - first));
     for (int64_t i = first; i < last; ++i)
-        rows[i - first] =
-            p.buffer + static_cast<int64_t>(permuted(permutation, i)) * p.row_bytes;
+        rows[i - first] = p.buffer + static_cast<int64_t>(permuted(permutation, i)) * p.row_bytes;
     return rows;
 }
 
 // Asks for one line of every page of a row to come: the rows are scattered over more pages than the
 // TLB holds, and the walks then overlap with the copies. The two loops take 200 instead of 266 us
-// for 256 of 51,200 eyes; asking for more lines at once and streaming stores were no better. Inlined
-// always: GCC drops calls of a function that does nothing but prefetch.
+// for 256 of 51,200 eyes; asking for more lines at once and streaming stores were no better.
+// Inlined always: GCC drops calls of a function that does nothing but prefetch.
 inline __attribute__((always_inline)) void approach(const Rows& rows, size_t i, int64_t row_bytes) {
     if (i + kRowsAhead >= rows.size()) return;
     const unsigned char* row = rows[i + kRowsAhead];

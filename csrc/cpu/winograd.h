@@ -9,7 +9,7 @@ namespace simgan_fast {
 
 // Gap between the panels of one point, so that all points' rows do not fall on one set of a cache.
 constexpr int64_t kPanelGap = 16;
-constexpr int64_t kMostBlockTiles = 64;
+constexpr int64_t kBlockTiles = 28;  // transformed at once
 
 inline int64_t panel_floats(int64_t channels) {
     return channels * channels + kPanelGap;
@@ -50,7 +50,7 @@ struct WinogradKernels {
 
 // Floats of one of the two working buffers of a thread.
 inline int64_t scratch_floats(const WinogradKernels& k, int64_t channels) {
-    return kMostBlockTiles * (k.points * k.points * channels + kPanelGap);
+    return kBlockTiles * (k.points * k.points * channels + kPanelGap);
 }
 
 // Plain passes over maps, rows [first, last) of the image.

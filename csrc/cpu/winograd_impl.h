@@ -3,118 +3,16 @@
 // transformed back, while they are in the second-level cache.
 #pragma once
 
-#include "cpu/winograd.h"
-#include "cpu/winograd_transforms.h"
+#include "cpu/winograd_products_impl.h"
+#include "cpu/winograd_weights_impl.h"
 
 namespace simgan_fast {
 namespace {
-
-// Registers of the inner product: kMostRows x kStrip sums, kStrip weights, one pixel.
-constexpr int kStrip = 2;
-#if defined(__AVX512F__)
-constexpr int kMostRows = 14;
-#else
-constexpr int kMostRows = 6;
-#endif
-constexpr int kSumRows = kLanes == 16 ? 8 : 4;  // of the sums over tiles; divides 16
-constexpr int64_t kBlockTiles = 28;
-static_assert(kBlockTiles <= kMostBlockTiles);
 
 // Tile t's values at point p, channel c: values + t * stride + p * channels + c.
 template <class W>
 int64_t tile_stride(int64_t channels) {
     return W::kPoints * W::kPoints * channels + kPanelGap;
-}
-
-// c [rows][kVectors registers] = a [rows][depth] * b [depth][kVectors registers].
-template <int kRows, int kVectors>
-SIMGAN_FAST_INLINE void multiply_rows(const float* a, int64_t stride, const float* b, int64_t depth,
-                                      float* c) {
-    Floats sum[kRows][kVectors] = {};
-    const float* rows[(kRows + 3) / 4];  // one address for four rows: more would not fit registers
-    SIMGAN_FAST_UNROLL
-    for (int i = 0; i < kRows; i += 4) rows[i / 4] = a + i * stride;
-#pragma GCC unroll 2
-    for (int64_t k = 0; k < depth; ++k) {
-        Floats weight[kVectors];
-        SIMGAN_FAST_UNROLL
-        for (int v = 0; v < kVectors; ++v) {
-            weight[v] = load(b + (k * kVectors + v) * kLanes);
-            __builtin_prefetch(b + ((depth + k) * kVectors + v) * kLanes);  // the next strip
-        }
-        SIMGAN_FAST_UNROLL
-        for (int i = 0; i < kRows; ++i) {
-            const Floats value = splat(rows[i / 4][(i % 4) * stride + k]);
-            SIMGAN_FAST_UNROLL
-            for (int v = 0; v < kVectors; ++v) sum[i][v] += value * weight[v];
-        }
-    }
-    SIMGAN_FAST_UNROLL
-    for (int i = 0; i < kRows; ++i) SIMGAN_FAST_UNROLL
-    for (int v = 0; v < kVectors; ++v) store(c + i * stride + v * kLanes, sum[i][v]);
-}
-
-template <int kVectors, int kRows = kMostRows>
-void multiply_some(int64_t rows, const float* a, int64_t stride, const float* b, int64_t depth,
-                   float* c) {
-    if (rows == kRows) return multiply_rows<kRows, kVectors>(a, stride, b, depth, c);
-    if constexpr (kRows > 1) multiply_some<kVectors, kRows - 1>(rows, a, stride, b, depth, c);
-}
-
-// out [tiles][channels] = in [tiles][channels] * panel [channels][channels in strips], at one
-// point.
-SIMGAN_FAST_INLINE void multiply(int64_t tiles, const float* in, int64_t stride, const float* panel,
-                                 int64_t channels, float* out) {
-    const int64_t groups = (tiles + kMostRows - 1) / kMostRows;
-    for (int64_t c = 0; c < channels; c += kStrip * kLanes) {
-        const bool whole = channels - c >= kStrip * kLanes;
-        for (int64_t group = 0; group < groups; ++group) {
-            const int64_t first = tiles * group / groups, last = tiles * (group + 1) / groups;
-            const auto run = whole ? multiply_some<kStrip> : multiply_some<1>;
-            run(last - first, in + first * stride, stride, panel + c * channels, channels,
-                out + first * stride + c);
-        }
-    }
-}
-
-// sums [rows][kVectors registers] = a^T b over the tiles, added to what is there if `add`.
-template <int kVectors>
-SIMGAN_FAST_INLINE void add_products(int64_t tiles, const float* a, const float* b, int64_t stride,
-                                     bool add, float* sums, int64_t sums_stride) {
-    Floats sum[kSumRows][kVectors] = {};
-    SIMGAN_FAST_UNROLL
-    for (int i = 0; i < kSumRows && add; ++i) SIMGAN_FAST_UNROLL
-    for (int v = 0; v < kVectors; ++v) sum[i][v] = load(sums + i * sums_stride + v * kLanes);
-    for (int64_t t = 0; t < tiles; ++t) {
-        Floats right[kVectors];
-        SIMGAN_FAST_UNROLL
-        for (int v = 0; v < kVectors; ++v) right[v] = load(b + t * stride + v * kLanes);
-        SIMGAN_FAST_UNROLL
-        for (int i = 0; i < kSumRows; ++i) {
-            const Floats left = splat(a[t * stride + i]);
-            SIMGAN_FAST_UNROLL
-            for (int v = 0; v < kVectors; ++v) sum[i][v] += left * right[v];
-        }
-    }
-    SIMGAN_FAST_UNROLL
-    for (int i = 0; i < kSumRows; ++i) SIMGAN_FAST_UNROLL
-    for (int v = 0; v < kVectors; ++v) store(sums + i * sums_stride + v * kLanes, sum[i][v]);
-}
-
-// panel [channels][channels] = in^T gradient over the tiles, at one point, added to what is there
-// if `add`.
-SIMGAN_FAST_INLINE void accumulate(int64_t tiles, const float* in, const float* gradient,
-                                   int64_t stride, int64_t channels, bool add, float* panel) {
-    for (int64_t c = 0; c < channels; c += kStrip * kLanes) {
-        const bool whole = channels - c >= kStrip * kLanes;
-        for (int64_t r = 0; r < channels; r += kSumRows) {
-            float* sums = panel + r * channels + c;
-            if (whole)
-                add_products<kStrip>(tiles, in + r, gradient + c, stride, add, sums, channels);
-            else
-                add_products<1>(tiles, in + r, gradient + c, stride, add, sums, channels);
-        }
-    }
 }
 
 // One register of channels of one tile: `out` = T `in` T^T, from kIn x kIn to kOut x kOut values.
@@ -227,7 +125,7 @@ void convolve(const PaddedMap& map, const float* weights, const float* bias, con
               const float* skip, float* out, int64_t first, int64_t last, float* scratch) {
     const int64_t channels = map.channels, stride = tile_stride<W>(channels);
     const int64_t blocks = (last - first + kBlockTiles - 1) / kBlockTiles;
-    float* products = scratch + kMostBlockTiles * stride;
+    float* products = scratch + kBlockTiles * stride;
     for (int64_t block = 0; block < blocks; ++block) {
         const int64_t begin = first + (last - first) * block / blocks;
         const int64_t end = first + (last - first) * (block + 1) / blocks;
@@ -295,7 +193,7 @@ void backward(const PaddedMap& map, const float* adjoint, const float* gradient,
     const int64_t channels = map.channels, stride = tile_stride<W>(channels);
     const int64_t tiles = map.tile_rows * map.tile_columns;
     const int64_t blocks = (tiles + kBlockTiles - 1) / kBlockTiles;
-    float* inputs = scratch + kMostBlockTiles * stride;  // later their gradients
+    float* inputs = scratch + kBlockTiles * stride;  // later their gradients
     for (int64_t block = 0; block < blocks; ++block) {
         const int64_t begin = tiles * block / blocks, end = tiles * (block + 1) / blocks;
         for (int64_t t = begin; t < end; ++t) {
@@ -312,86 +210,6 @@ void backward(const PaddedMap& map, const float* adjoint, const float* gradient,
         for (int64_t t = begin; t < end; ++t)
             transform_input_gradient<W>(map, place<W>(map, t), inputs + (t - begin) * stride,
                                         in_gradient);
-    }
-}
-
-// Where panel [row][column] lies: strips of columns, each contiguous, as multiply_rows reads them.
-SIMGAN_FAST_INLINE int64_t in_strips(int64_t channels, int64_t row, int64_t column) {
-    const int64_t strip = column / (kStrip * kLanes) * (kStrip * kLanes);
-    const int64_t left = channels - strip;
-    const int64_t width = left < kStrip * kLanes ? left : kStrip * kLanes;
-    return strip * channels + row * width + column - strip;
-}
-
-// One row and sixteen columns of the weights, zero where there is none.
-SIMGAN_FAST_INLINE void gather_kernels(const WeightView& from, int64_t row, int64_t column,
-                                       double kernels[3][3][kGroup]) {
-    for (int i = 0; i < 3; ++i)
-        for (int j = 0; j < 3; ++j)
-            for (int64_t lane = 0; lane < kGroup; ++lane) {
-                const bool inside = row < from.channels && column + lane < from.channels;
-                kernels[i][j][lane] =
-                    inside ? from.weight[row * from.row + (column + lane) * from.column +
-                                         i * from.kernel_row + j * from.kernel_column]
-                           : 0;
-            }
-}
-
-// G g G^T in double, rounded once.
-template <class W>
-void transform_weights(const WeightView& from, int64_t channels, int64_t first, int64_t last,
-                       float* panels) {
-    constexpr int kPoints = W::kPoints;
-    for (int64_t row = first; row < last; ++row) {
-        for (int64_t column = 0; column < channels; column += kGroup) {
-            double kernels[3][3][kGroup], half[kPoints][3][kGroup];
-            gather_kernels(from, row, column, kernels);
-            for (int p = 0; p < kPoints; ++p)
-                for (int j = 0; j < 3; ++j)
-                    for (int lane = 0; lane < kGroup; ++lane)
-                        half[p][j][lane] = W::kKernel[p][0] * kernels[0][j][lane] +
-                                           W::kKernel[p][1] * kernels[1][j][lane] +
-                                           W::kKernel[p][2] * kernels[2][j][lane];
-            for (int p = 0; p < kPoints; ++p) {
-                for (int q = 0; q < kPoints; ++q) {
-                    float values[kGroup];
-                    for (int lane = 0; lane < kGroup; ++lane)
-                        values[lane] = static_cast<float>(W::kKernel[q][0] * half[p][0][lane] +
-                                                          W::kKernel[q][1] * half[p][1][lane] +
-                                                          W::kKernel[q][2] * half[p][2][lane]);
-                    float* panel = panels + (p * kPoints + q) * panel_floats(channels);
-                    for (int lane = 0; lane < kGroup; lane += kLanes)
-                        store(panel + in_strips(channels, row, column + lane), load(values + lane));
-                }
-            }
-        }
-    }
-}
-
-// G^T (products) G.
-template <class W>
-void weight_gradient(int64_t channels, const float* products, bool add, float* gradient) {
-    constexpr int kPoints = W::kPoints;
-    const int64_t panel = panel_floats(channels), size = channels * channels;
-    for (int64_t e = 0; e < size; e += kLanes) {
-        Floats half[3][kPoints] = {};
-        SIMGAN_FAST_UNROLL
-        for (int i = 0; i < kPoints; ++i) SIMGAN_FAST_UNROLL
-        for (int j = 0; j < kPoints; ++j) {
-            const Floats value = load(products + (i * kPoints + j) * panel + e);
-            SIMGAN_FAST_UNROLL
-            for (int a = 0; a < 3; ++a) half[a][j] += value * static_cast<float>(W::kKernel[i][a]);
-        }
-        SIMGAN_FAST_UNROLL
-        for (int a = 0; a < 3; ++a) SIMGAN_FAST_UNROLL
-        for (int b = 0; b < 3; ++b) {
-            float* to = gradient + (a * 3 + b) * size + e;
-            Floats sum = add ? load(to) : splat(0);
-            SIMGAN_FAST_UNROLL
-            for (int j = 0; j < kPoints; ++j)
-                sum += half[a][j] * static_cast<float>(W::kKernel[j][b]);
-            store(to, sum);
-        }
     }
 }
 

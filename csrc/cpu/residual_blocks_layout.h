@@ -1,0 +1,57 @@
+// Where things lie: what the forward and the backward pass of residual_blocks have in common.
+#pragma once
+
+#include <cstdint>
+#include <vector>
+
+#include "cpu/winograd.h"
+#include "residual_blocks.h"
+
+namespace simgan_fast {
+
+constexpr int64_t kChannelGroup = 16;
+
+inline int64_t up_to(int64_t value, int64_t multiple) {
+    return (value + multiple - 1) / multiple * multiple;
+}
+
+// The level's kernels for p.tile; throws std::invalid_argument if there are none.
+const WinogradKernels& kernels_of(const ResidualBlocks& p);
+
+// What is common to both passes: how many maps an image has, and where they lie in `maps`.
+struct Layout {
+    explicit Layout(const ResidualBlocks& p)
+        : map(padded_map(p)),
+          floats(map.rows * map.columns * map.channels),
+          kept(2 * p.blocks + (p.ends ? 1 : 0)),
+          x_floats(p.height * p.width * (p.ends ? p.ends->in_channels : p.channels)),
+          y_floats(p.height * p.width * (p.ends ? p.ends->out_channels : p.channels)) {}
+
+    int64_t tiles() const { return map.tile_rows * map.tile_columns; }
+
+    PaddedMap map;
+    int64_t floats;              // of a map
+    int64_t kept;                // maps of an image that the backward pass wants
+    int64_t x_floats, y_floats;  // of an image
+};
+
+// Fills what surrounds the pixels: one pixel of reflection or zeros, and zeros beyond it.
+void fill_margin(const PaddedMap& map, bool reflect, float* data);
+
+// Of an image [in_channels, height, width] with one pixel around it, as the first convolution reads
+// it; none without ends.
+int64_t bordered_floats(const ResidualBlocks& p);
+void add_border(const ResidualBlocks& p, const float* image, float* to);
+
+// Small weights in the order that the loops read them, zeros for padding channels.
+struct SmallWeights {
+    SmallWeights(const ResidualBlocks& p, int64_t channels);
+
+    const float* bias(int64_t convolution) const { return &biases[convolution * channels_]; }
+    std::vector<float> biases, first, first_bias, last;
+
+  private:
+    int64_t channels_;
+};
+
+}  // namespace simgan_fast
