@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 SOURCES := pyproject.toml CMakeLists.txt constraints.txt \
   $(shell find simgan_fast csrc -type f -not -name '*.pyc' -not -name '*.so')
 
-.PHONY: demo test bench lint format clean
+.PHONY: demo test bench bench-quick bench-guard lint format clean
 
 demo: $(VENV)/.installed
 	$(BIN)/simgan-fast demo --out runs/demo
@@ -13,8 +13,14 @@ demo: $(VENV)/.installed
 test: $(VENV)/.installed-dev
 	$(BIN)/pytest
 
-bench: $(VENV)/.installed-dev
-	$(BIN)/pytest benchmarks --benchmark-only --benchmark-sort=name
+bench: $(VENV)/.installed-bench
+	$(BIN)/pytest benchmarks -s --benchmark-sort=name
+
+bench-quick: $(VENV)/.installed-dev
+	$(BIN)/pytest benchmarks -s --peers torch --batches 1,32 --benchmark-sort=name
+
+bench-guard: $(VENV)/.installed-dev
+	$(BIN)/python benchmarks/guard.py
 
 lint: $(VENV)/.installed-dev
 	$(BIN)/ruff check .
@@ -42,3 +48,8 @@ $(VENV)/.installed: $(BIN)/python $(SOURCES)
 $(VENV)/.installed-dev: $(BIN)/python $(SOURCES)
 	$(BIN)/python -m pip install --quiet -c constraints.txt '.[dev]'
 	touch $@ $(VENV)/.installed
+
+# The refiner's peers: several hundred MB, for the full benchmark only.
+$(VENV)/.installed-bench: $(VENV)/.installed-dev
+	$(BIN)/python -m pip install --quiet -c constraints.txt '.[bench]'
+	touch $@

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from typing import Any
 
 import torch
-from interleaved import time_interleaved, write_results
+from interleaved import time_interleaved
 from torch.utils.data import BatchSampler, DataLoader, RandomSampler, TensorDataset
 
 from simgan_fast.data.feed import ResidentFeed
@@ -44,7 +45,7 @@ def by_hand() -> Iterator[torch.Tensor]:
             yield normalize(IMAGES[indices])
 
 
-def bench_feed(benchmark) -> None:
+def bench_feed(benchmark: Any, record: Callable[..., None]) -> None:
     feed = ResidentFeed(IMAGES, BATCH, seed=0, stream=0)
     rows = ResidentFeed(IMAGES, BATCH, seed=0, stream=0).next_indices()
     torch.testing.assert_close(feed.next(), normalize(IMAGES[rows]), rtol=0, atol=0)
@@ -55,7 +56,6 @@ def bench_feed(benchmark) -> None:
     }
     candidates = {name: peer.__next__ for name, peer in peers.items()}
     timing = time_interleaved({"ResidentFeed": feed.next} | candidates, rounds=15, seconds=0.01)
-    print(f"\nfeed, batch {BATCH} of {COUNT} images 35x55\n{timing.table('ResidentFeed')}")
-    write_results("feed", {f"batch {BATCH} of {COUNT}": timing.summary("ResidentFeed")})
+    record(f"batch {BATCH} of {COUNT}", timing, "ResidentFeed")
     benchmark.extra_info |= timing.summary("ResidentFeed")
     benchmark.pedantic(feed.next, rounds=30, warmup_rounds=3)

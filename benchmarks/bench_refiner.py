@@ -12,12 +12,13 @@ from __future__ import annotations
 import json
 import subprocess
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
-from interleaved import RESULTS, Candidate, Timing, machine, time_interleaved
-from peers import installed_peers
+from interleaved import Candidate, Timing, machine, time_interleaved
+from peers import Run, installed_peers, torch_peers
 from plain_models import PlainDiscriminator, PlainRefiner
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -36,20 +37,20 @@ Row = dict[str, Any]
 
 
 @pytest.fixture(scope="module")
-def rows(request: pytest.FixtureRequest) -> Iterator[list[Row]]:
+def rows(results_folder: Path | None) -> Iterator[list[Row]]:
     """Rows of results/cpu.json, written at the end of the module with --write-results."""
     gathered: list[Row] = []
     yield gathered
-    if gathered and request.config.getoption("--write-results"):
+    if gathered and results_folder:
         commit = subprocess.run(
             ["git", "describe", "--always", "--dirty"],
             capture_output=True,
             text=True,
             check=False,
-            cwd=RESULTS,
+            cwd=Path(__file__).parent,
         )
         content = {"machine": machine(), "commit": commit.stdout.strip(), "rows": gathered}
-        path = RESULTS / "cpu.json"
+        path = results_folder / "cpu.json"
         path.write_text(json.dumps(content, indent=1) + "\n")
         print(f"\n  wrote {path}")
 
@@ -102,6 +103,13 @@ def settings(config: pytest.Config) -> list[tuple[int, int]]:
     return [(count, batch) for count in threads for batch in batches]
 
 
+def peers_of(config: pytest.Config) -> Callable[..., dict[str, Run]]:
+    """What makes the peers that --peers asks for."""
+    if config.getoption("--peers") == "all":
+        return installed_peers
+    return torch_peers
+
+
 @pytest.mark.filterwarnings("ignore")
 @pytest.mark.timeout(1800)
 def bench_refiner_inference(
@@ -121,7 +129,7 @@ def bench_refiner_inference(
             expected = plain(images)
         candidates: dict[str, Candidate] = {"simgan_fast": refine, "matmul": peak()}
         assert (refine() - expected).abs().max() < 2e-6
-        for name, run in installed_peers(plain, batch, threads).items():
+        for name, run in peers_of(request.config)(plain, batch, threads).items():
             difference = float((run(images) - expected).abs().max())
             assert difference < TOLERANCE, (name, difference)
             candidates[name] = lambda run=run, images=images: run(images)

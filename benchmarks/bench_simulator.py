@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import statistics
 import time
+from pathlib import Path
 
 from interleaved import write_results
 
@@ -42,10 +43,11 @@ def rates(size: tuple[int, int]) -> dict[str, dict[str, int]]:
     }
 
 
-def bench_simulator() -> None:
+def bench_simulator(results_folder: Path | None) -> None:
     cases = {}
     for size in SIZES:
         name = f"{size[0]}x{size[1]}"
         cases[name] = {"images_per_second": rates(size)}
         print(f"\n    {name:8s} images a second: {cases[name]['images_per_second']}", end="")
-    write_results("simulator", cases)
+    if results_folder:
+        write_results("simulator", cases, results_folder)

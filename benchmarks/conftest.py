@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
-from interleaved import Timing, write_results
+from interleaved import RESULTS, Timing, write_results
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -15,12 +16,29 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         action="store_true",
         help="write benchmarks/results/<stem>.json from what was timed",
     )
+    parser.addoption("--results-folder", help="where to, in place of benchmarks/results")
+    parser.addoption(
+        "--peers",
+        default="all",
+        choices=("all", "torch"),
+        help="beside what the refiner is timed: everything installed, or torch alone",
+    )
     parser.addoption("--threads", default="1,2", help="numbers of threads that the refiner runs on")
     parser.addoption("--batches", default="1,32,128", help="numbers of images it is given at once")
 
 
+@pytest.fixture(scope="session")
+def results_folder(pytestconfig: pytest.Config) -> Path | None:
+    """Where results files go; None without --write-results."""
+    if not pytestconfig.getoption("--write-results"):
+        return None
+    return Path(pytestconfig.getoption("--results-folder") or RESULTS)
+
+
 @pytest.fixture(scope="module")
-def record(request: pytest.FixtureRequest) -> Iterator[Callable[[str, Timing], None]]:
+def record(
+    request: pytest.FixtureRequest, results_folder: Path | None
+) -> Iterator[Callable[[str, Timing], None]]:
     """Print a case's table, and keep it for the results file of this benchmark."""
     cases: dict[str, dict[str, Any]] = {}
 
@@ -30,6 +48,6 @@ def record(request: pytest.FixtureRequest) -> Iterator[Callable[[str, Timing], N
         print(timing.table(ours))
 
     yield keep
-    if cases and request.config.getoption("--write-results"):
+    if cases and results_folder:
         stem = request.module.__name__.rsplit(".", 1)[-1].removeprefix("bench_")
-        print(f"\n  wrote {write_results(stem, cases)}")
+        print(f"\n  wrote {write_results(stem, cases, results_folder)}")

@@ -128,10 +128,10 @@ def _cpu_name() -> str:
     return next((x.split(":")[1].strip() for x in lines if x.startswith("model name")), "unknown")
 
 
-def write_results(stem: str, cases: Mapping[str, Mapping[str, Any]]) -> Path:
-    """Write benchmarks/results/<stem>.json with the machine and the command."""
-    RESULTS.mkdir(exist_ok=True)
-    path = RESULTS / f"{stem}.json"
+def write_results(stem: str, cases: Mapping[str, Mapping[str, Any]], folder: Path) -> Path:
+    """Write <stem>.json with the machine and the command."""
+    folder.mkdir(exist_ok=True)
+    path = folder / f"{stem}.json"
     command = " ".join(["pytest", *(a for a in sys.argv[1:] if not a.startswith("/"))])
     content = {"command": command, "machine": machine(), "cases": cases}
     path.write_text(json.dumps(content, indent=1) + "\n")

@@ -1,6 +1,10 @@
-"""The torch device that a user named, or one sentence why it cannot be used."""
+"""The torch device that a user named, or one sentence why it cannot be used; and torch's threads."""
 
 from __future__ import annotations
+
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 
 import torch
 
@@ -18,3 +22,14 @@ def usable_device(name: str) -> torch.device:
             f"device {name!r} cannot be used ({reason}): name another, cpu always works."
         ) from None
     return device
+
+
+@contextmanager
+def single_threads() -> Iterator[ThreadPoolExecutor]:
+    """A pool of as many Python threads as torch has threads, in each of which torch uses one."""
+    threads = torch.get_num_threads()
+    try:
+        with ThreadPoolExecutor(threads, initializer=torch.set_num_threads, initargs=(1,)) as pool:
+            yield pool
+    finally:
+        torch.set_num_threads(threads)  # one of its numbers (MKL's) is the same for all threads

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -14,6 +15,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from simgan_fast.errors import InputError, TrainingDiverged
+from simgan_fast.evaluation import gaze as gaze_module
 from simgan_fast.evaluation.gaze import (
     GazeTraining,
     angular_error,
@@ -27,6 +29,7 @@ from simgan_fast.evaluation.gaze import (
     train_gaze_estimator,
     vector_to_pitch_yaw,
 )
+from simgan_fast.models.gaze_estimator import GazeEstimator
 
 SIZE = (20, 30)
 QUICK = GazeTraining(
@@ -224,6 +227,40 @@ def test_evaluation_compares_sets_and_is_json() -> None:
     table = gaze_table(results).splitlines()
     assert table[1].split()[:2] == ["same", "300"]
     assert f"{error['mean']:.2f} +- {error['std']:.2f}" in table[1]
+
+
+def test_evaluation_is_the_same_on_any_number_of_threads() -> None:
+    data, results = toy_set(20, 0), []
+    for threads in (1, 3):
+        torch.set_num_threads(threads)
+        try:
+            results.append(evaluate_gaze({"a": data, "b": data}, data, training=SHORT))
+            assert torch.get_num_threads() == threads
+        finally:
+            torch.set_num_threads(1)
+    assert results[0] == results[1]
+    alone = predict_gaze(train_gaze_estimator(data, training=SHORT, seed=2), data.images)
+    angles = np.degrees(vector_to_pitch_yaw(alone)).round(4)
+    assert results[0]["arms"]["b"]["predicted_pitch_yaw_deg"][2] == angles.tolist()
+
+
+def test_a_failed_training_ends_the_others(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The other training of this one, which comes first, would take years."""
+
+    def fail_on_nine(images: torch.Tensor, *rest: Any, **options: Any) -> GazeEstimator:
+        if len(images) == 9:
+            raise RuntimeError("stop here")
+        return train_gaze_estimator(images, *rest, **options)
+
+    monkeypatch.setattr(gaze_module, "train_gaze_estimator", fail_on_nine)
+    sets = {"good": toy_set(8, 0), "bad": toy_set(9, 0)}
+    endless = dataclasses.replace(SHORT, updates=10**9)
+    torch.set_num_threads(2)
+    try:
+        with pytest.raises(RuntimeError, match="stop here"):
+            evaluate_gaze(sets, sets["good"], seeds=(0,), training=endless)
+    finally:
+        torch.set_num_threads(1)
 
 
 def test_predictions_do_not_depend_on_the_batch() -> None:

@@ -5,7 +5,9 @@
 from __future__ import annotations
 
 import dataclasses
+import threading
 from collections.abc import Mapping, Sequence
+from concurrent.futures import FIRST_EXCEPTION, wait
 from typing import Any
 
 import numpy as np
@@ -13,7 +15,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from simgan_fast.errors import InputError
+from simgan_fast.devices import single_threads
+from simgan_fast.errors import InputError, TrainingDiverged
 from simgan_fast.evaluation.gaze_labels import gaze_of
 from simgan_fast.evaluation.gaze_metrics import (
     CURVE_DEGREES,
@@ -90,17 +93,14 @@ def evaluate_gaze(
     test_images, gaze = images_and_gaze(test_set, None, "the test set")
     true = gaze.double().numpy()
     sets = {name: _like(test_images, name, train_set) for name, train_set in train_sets.items()}
-    arms: dict[str, Any] = {}
-    with Progress(len(sets) * len(seeds) * training.updates, "update", "evaluate gaze") as progress:
-        for name, labelled in sets.items():
-            predictions = []
-            for seed in seeds:
-                progress.note(f"{name}, seed {seed}")
-                estimator = train_gaze_estimator(
-                    *labelled, training, seed=seed, device=device, progress=progress
-                )
-                predictions.append(predict_gaze(estimator, test_images))
-            arms[name] = {"images": len(labelled[0]), **_arm(predictions, true)}
+    predictions = _predictions(sets, test_images, seeds, training, device)
+    arms = {
+        name: {
+            "images": len(labelled[0]),
+            **_arm([predictions[name, seed] for seed in seeds], true),
+        }
+        for name, labelled in sets.items()
+    }
     return {
         "arms": arms,
         "test_images": len(true),
@@ -130,6 +130,66 @@ def gaze_table(results: Mapping[str, Any]) -> str:
     )
     lines.append("without offset: after a constant error, found with the test labels, is taken off")
     return "\n".join(lines)
+
+
+def _predictions(
+    sets: Mapping[str, tuple[Tensor, Tensor]],
+    test_images: Tensor,
+    seeds: Sequence[int],
+    training: GazeTraining,
+    device: str | torch.device,
+) -> dict[tuple[str, int], NDArray[np.float64]]:
+    """What the estimator of each set and seed predicts.
+
+    On the CPU every estimator trains on one thread, as many at a time as torch has threads: so small a network gains
+    less from a second thread than a second network does, and the results are the same on any number of threads.
+    """
+    total = len(sets) * len(seeds) * training.updates
+    with Progress(total, "update", "evaluate gaze") as progress:
+        shared = _SharedProgress(progress)
+
+        def predict(name: str, seed: int) -> NDArray[np.float64]:
+            shared.note(f"{name}, seed {seed}")
+            estimator = train_gaze_estimator(
+                *sets[name], training, seed=seed, device=device, progress=shared
+            )
+            return predict_gaze(estimator, test_images)
+
+        jobs = [(name, seed) for name in sets for seed in seeds]
+        if torch.device(device).type != "cpu":
+            return {job: predict(*job) for job in jobs}
+        with single_threads() as pool:
+            try:
+                futures = {job: pool.submit(predict, *job) for job in jobs}
+                for future in wait(futures.values(), return_when=FIRST_EXCEPTION).done:
+                    future.result()  # raises what it failed with
+                return {job: future.result() for job, future in futures.items()}
+            except BaseException:
+                shared.stop()
+                pool.shutdown(wait=True, cancel_futures=True)
+                raise
+
+
+class _SharedProgress(Progress):
+    """A progress bar that several trainings advance, and that ends them all when one has failed."""
+
+    def __init__(self, progress: Progress) -> None:
+        self._shown, self._lock, self._stopped = progress, threading.Lock(), False
+
+    def update(self, count: int) -> None:
+        with self._lock:
+            if self._stopped:
+                raise TrainingDiverged("another training of the gaze estimator has failed.")
+            self._shown.update(count)
+
+    def note(self, text: str) -> None:
+        with self._lock:
+            self._shown.note(text)
+
+    def stop(self) -> None:
+        """Let every training end at its next update."""
+        with self._lock:
+            self._stopped = True
 
 
 def _like(test_images: Tensor, name: str, train_set: LabelledSet) -> tuple[Tensor, Tensor]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import threading
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Protocol
@@ -21,6 +22,9 @@ from simgan_fast.progress import Progress
 
 GAZE_STREAM = 32  # of the keyed permutation: the estimator's mini-batches
 PREDICTION_BATCH = 256
+_first_weights = (
+    threading.Lock()
+)  # they come from torch's one generator, and trainings may run side by side
 
 
 class LabelledSet(Protocol):
@@ -152,7 +156,7 @@ def images_and_gaze(
 def _new_estimator(
     pixels: Tensor, gaze: Tensor, training: GazeTraining, seed: int
 ) -> GazeEstimator:
-    with torch.random.fork_rng(devices=[]):
+    with _first_weights, torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         estimator = GazeEstimator(
             pixels.shape[1],
