@@ -20,11 +20,17 @@ struct Piece {
 };
 
 std::mutex mutex;
-std::vector<Piece> kept;
+
+// Never destroyed: a tensor that dies while the process ends still gives its memory back.
+std::vector<Piece>& kept_pieces() {
+    static auto* const pieces = new std::vector<Piece>;
+    return *pieces;
+}
 
 Piece take(int64_t bytes) {
     {
         const std::lock_guard<std::mutex> lock(mutex);
+        std::vector<Piece>& kept = kept_pieces();
         // The smallest that will do; not one of more than twice the size.
         auto best = kept.end();
         for (auto piece = kept.begin(); piece != kept.end(); ++piece)
@@ -54,6 +60,7 @@ Scratch::Scratch(int64_t floats) {
 
 Scratch::~Scratch() {
     const std::lock_guard<std::mutex> lock(mutex);
+    std::vector<Piece>& kept = kept_pieces();
     kept.push_back({data_, bytes_});
     if (kept.size() <= kKept) return;
     std::free(kept.front().data);  // the one that was not asked for longest
@@ -62,6 +69,7 @@ Scratch::~Scratch() {
 
 int64_t release_scratch() {
     const std::lock_guard<std::mutex> lock(mutex);
+    std::vector<Piece>& kept = kept_pieces();
     int64_t bytes = 0;
     for (const Piece& piece : kept) {
         bytes += piece.bytes;

@@ -15,7 +15,7 @@ from simgan_fast.devices import usable_device
 from simgan_fast.errors import InputError
 from simgan_fast.files import require_absent_or_empty
 from simgan_fast.models.refiner import Refiner
-from simgan_fast.ops.gather_normalize import gather_normalize
+from simgan_fast.ops import gather_normalize, release_memory
 from simgan_fast.training.algorithm import SimGAN
 from simgan_fast.training.run import Run
 from simgan_fast.training.state import latest_checkpoint, load_checkpoint
@@ -62,7 +62,7 @@ def train(
     except BaseException:  # nothing was trained yet: leave no half-made run behind
         shutil.rmtree(out / "data" if existed else out, ignore_errors=True)
         raise
-    return _new_run(out, config, synthetic_set, real_set, device).finish()
+    return _finished(_new_run(out, config, synthetic_set, real_set, device))
 
 
 def resume(out: str | Path, *, device: str = "cpu") -> Refiner:
@@ -89,7 +89,14 @@ def resume(out: str | Path, *, device: str = "cpu") -> Refiner:
         )
     run = _new_run(out, config, synthetic_set, real_set, device)
     run.done |= load_checkpoint(latest_checkpoint(out / "checkpoints"), run.simgan)
-    return run.finish()
+    return _finished(run)
+
+
+def _finished(run: Run) -> Refiner:
+    try:
+        return run.finish()
+    finally:
+        release_memory()  # a training step's, kept between steps
 
 
 def _new_run(
