@@ -1,0 +1,55 @@
+"""Prints benchmarks/results/cpu.json as the Markdown tables of docs/performance.md.
+
+python benchmarks/table.py
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+RESULTS = Path(__file__).parent / "results" / "cpu.json"
+TITLES = {
+    "refiner_inference": "Refining",
+    "refiner_training_step": "A training step of the refiner",
+    "discriminator_training_step": "A training step of the discriminator",
+}
+OURS = "simgan_fast"
+Row = dict[str, Any]
+
+
+def table(case: str, rows: Sequence[Row]) -> str:
+    """A column for each setting, a line for each implementation, the fastest first."""
+    settings = list(dict.fromkeys((row["threads"], row["batch"]) for row in rows))
+    names = list(dict.fromkeys(row["implementation"] for row in rows))
+    cells = {(row["implementation"], row["threads"], row["batch"]): row for row in rows}
+    names.sort(key=lambda name: sum(cells[name, *s]["times_slower_than_ours"] for s in settings))
+    head = [f"{threads} threads, batch {batch}" for threads, batch in settings]
+    lines = [[f"{TITLES[case]}, ms", *head], ["---"] * (len(settings) + 1)]
+    for name in names:
+        title = f"**{OURS}**" if name == OURS else name.replace("_", " ")
+        lines.append([title, *(cell(cells[name, *setting]) for setting in settings)])
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+
+
+def cell(row: Row) -> str:
+    """The median, and how many times as long as ours that is."""
+    text = f"{row['median_s'] * 1e3:.3g}"
+    if row["implementation"] == OURS:
+        return f"**{text}**"
+    return f"{text} ({row['times_slower_than_ours']:.2f})"
+
+
+def main() -> None:
+    """Print a table for every case."""
+    content = json.loads(RESULTS.read_text())
+    for case in TITLES:
+        rows = [row for row in content["rows"] if row["case"] == case]
+        if rows:
+            print(table(case, rows), end="\n\n")
+
+
+if __name__ == "__main__":
+    main()
