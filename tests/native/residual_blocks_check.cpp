@@ -102,7 +102,7 @@ bool run(const Case& c, std::mt19937& random) {
     for (int64_t i = 0; i < convolutions; ++i)
         views.push_back({weights[i].data(), {c.channels * 9, 9, 3, 1}, biases[i].data()});
     const ResidualBlocks p{c.images,     c.height,  c.width, c.channels, c.blocks,
-                           views.data(), c.reflect, c.tile,  c.threads};
+                           views.data(), c.reflect, c.tile,  c.threads,  nullptr};
     const Floats32 x = numbers(pixels, 1), grad = numbers(pixels, 1);
 
     std::vector<Doubles> read;
