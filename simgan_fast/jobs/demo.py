@@ -22,7 +22,7 @@ from simgan_fast.jobs.simulate import simulate
 from simgan_fast.jobs.train import resume, train
 from simgan_fast.pictures import difference, image_grid, save_picture
 
-TRAINING_IMAGES = 8000  # of each domain
+TRAINING_IMAGES = 16000  # of each domain
 TEST_IMAGES = 2000
 TEST_SEED = 1  # the test images are of another seed than the training images: no image is in both
 SHOWN = 10  # images in a row of samples.png
