@@ -8,6 +8,7 @@ from importlib import metadata
 import torch
 
 from simgan_fast import _native
+from simgan_fast.ops import _winograd
 
 
 def info() -> dict[str, str]:
@@ -17,6 +18,7 @@ def info() -> dict[str, str]:
         "python": f"{platform.python_version()} on {platform.system()} {platform.machine()}",
         "torch": f"{torch.__version__}, {torch.get_num_threads()} threads",
         "native part": _native_part(),
+        "convolution": _winograd.algorithm() if _native.AVAILABLE else "plain PyTorch",
         "CUDA kernels": _cuda(),
         "DALI": _dali(),
         "numpy": _version("numpy"),

@@ -41,6 +41,11 @@ def check(op: str, tile: int | None) -> None:
         raise InputError(message)
 
 
+def algorithm() -> str:
+    """How the residual blocks convolve unless told otherwise: "winograd4", say, or "direct"."""
+    return _ALGORITHM
+
+
 def default_tile() -> int:
     """What SIMGAN_FAST_CONV says, else 4."""
     return TILES[0] if _ALGORITHM == "direct" else int(_ALGORITHM.removeprefix("winograd"))
