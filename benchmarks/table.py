@@ -25,12 +25,12 @@ def table(case: str, rows: Sequence[Row]) -> str:
     settings = list(dict.fromkeys((row["threads"], row["batch"]) for row in rows))
     names = list(dict.fromkeys(row["implementation"] for row in rows))
     cells = {(row["implementation"], row["threads"], row["batch"]): row for row in rows}
-    names.sort(key=lambda name: sum(cells[name, *s]["times_slower_than_ours"] for s in settings))
+    names.sort(key=lambda name: sum(cells[(name, *s)]["times_slower_than_ours"] for s in settings))
     head = [f"{threads} threads, batch {batch}" for threads, batch in settings]
     lines = [[f"{TITLES[case]}, ms", *head], ["---"] * (len(settings) + 1)]
     for name in names:
         title = f"**{OURS}**" if name == OURS else name.replace("_", " ")
-        lines.append([title, *(cell(cells[name, *setting]) for setting in settings)])
+        lines.append([title, *(cell(cells[(name, *setting)]) for setting in settings)])
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)
 
 
