@@ -52,6 +52,8 @@ class Backward {
           y_(y),
           maps_(maps),
           slots_(slots_of(p.images)),
+          threads_of_an_image_(2 * slots_ <= p.threads ? p.threads : 1),
+          tile_blocks_((at_.tiles() + kBlockTiles - 1) / kBlockTiles),
           sum_(p, at_.map.channels),
           product_floats_(kernels_.points * kernels_.points * panel_floats(at_.map.channels)),
           own_floats_((1 + 2 * kImagesAtOnce) * at_.floats + product_floats_ +
@@ -60,7 +62,7 @@ class Backward {
           own_(std::min(p.threads, slots_) * own_floats_) {}
 
     void run(const ResidualBlocksGradients& to) const {
-        parallel_for(slots_, p_.threads, [&](int64_t slot, int64_t worker) {
+        parallel_for(slots_, p_.threads / threads_of_an_image_, [&](int64_t slot, int64_t worker) {
             std::fill(sums(slot) + sum_.biases, sums(slot) + sum_.floats, 0.0f);
             for (int64_t i = 0; i < 2 * kImagesAtOnce; ++i)
                 fill_margin(at_.map, false, gradient(worker, i));
@@ -134,8 +136,14 @@ class Backward {
         for (int64_t image = first; image < last; ++image) {
             const int64_t at = image - first;
             const float* in = map(image, i);
-            kernels_.backward(at_.map, panels_.of(i), gradient(worker, from + at), in, in_gradient,
-                              at > 0, products, sums(slot) + sum_.bias(i), scratch);
+            for (int64_t block = 0; block < tile_blocks_; ++block) {
+                const int64_t tile = at_.tiles() * block / tile_blocks_;
+                const int64_t end = at_.tiles() * (block + 1) / tile_blocks_;
+                kernels_.backward_points(at_.map, gradient(worker, from + at), in, tile, end,
+                                         sums(slot) + sum_.bias(i), scratch);
+                multiply(panels_.of(i), end - tile, at > 0 || block > 0, products, scratch);
+                kernels_.backward_pixels(at_.map, tile, end, scratch, in_gradient);
+            }
             const float* skip = first_of_block ? gradient(worker, at) : nullptr;
             float* to = gradient(worker, first_of_block ? at : kImagesAtOnce + at);
             cpu_kernels().maps.fold_masked(at_.map, p_.reflect, in_gradient, skip,
@@ -143,6 +151,16 @@ class Backward {
         }
         kernels_.weight_gradient(at_.map.channels, products, first > start(slot),
                                  sums(slot) + sum_.weight(i));
+    }
+
+    // The products at all points; where there are threads to spare, they share them.
+    void multiply(const float* panels, int64_t tiles, bool add, float* products,
+                  float* scratch) const {
+        const int64_t points = kernels_.points * kernels_.points, parts = threads_of_an_image_;
+        parallel_for(parts, parts, [&](int64_t part, int64_t) {
+            kernels_.backward_products(at_.map, panels, tiles, points * part / parts,
+                                       points * (part + 1) / parts, add, products, scratch);
+        });
     }
 
     // One tap, from [ci, co] to [co, ., ., ci].
@@ -187,7 +205,7 @@ class Backward {
     const Panels panels_;
     const SmallWeights small_;
     const float *grad_, *x_, *y_, *maps_;
-    const int64_t slots_;
+    const int64_t slots_, threads_of_an_image_, tile_blocks_;
     const Sums sum_;
     const int64_t product_floats_, own_floats_;
     const Scratch sums_;  // of each slot

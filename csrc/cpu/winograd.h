@@ -36,13 +36,22 @@ struct WinogradKernels {
     void (*convolve)(const PaddedMap& map, const float* weights, const float* bias, const float* in,
                      const float* skip, float* out, int64_t first, int64_t last, float* scratch);
 
-    // The adjoint of a convolution of one whole image. gradient: of its output, a padded map of
-    // which nothing but the pixels may be other than zero. in_gradient: the padded map's gradient,
-    // margin included, not yet folded. products: points^2 panels [ci][co], added to if `add`.
-    // bias_gradient: [channels], always added to.
-    void (*backward)(const PaddedMap& map, const float* adjoint, const float* gradient,
-                     const float* in, float* in_gradient, bool add, float* products,
-                     float* bias_gradient, float* scratch);
+    // The adjoint of a convolution, in three steps for each block of up to kBlockTiles tiles
+    // [first, last). `scratch` as for convolve; it keeps the points from one step to the next.
+    //
+    // One: to the points. gradient: of the convolution's output, a padded map of which nothing but
+    // the pixels may be other than zero. bias_gradient: [channels], added to.
+    void (*backward_points)(const PaddedMap& map, const float* gradient, const float* in,
+                            int64_t first, int64_t last, float* bias_gradient, float* scratch);
+    // Two: at points [first, last) of points^2, of `tiles` tiles. products: points^2 panels
+    // [ci][co], added to if `add`. Points are independent of one another.
+    void (*backward_products)(const PaddedMap& map, const float* adjoint, int64_t tiles,
+                              int64_t first, int64_t last, bool add, float* products,
+                              float* scratch);
+    // Three: to the gradient of the padded map that was read, margin included, not yet folded.
+    // Blocks must come in order: a tile adds to pixels that an earlier one has written.
+    void (*backward_pixels)(const PaddedMap& map, int64_t first, int64_t last, const float* scratch,
+                            float* in_gradient);
 
     // Weight gradients [3][3][ci][co] from products, added to if `add`.
     void (*weight_gradient)(int64_t channels, const float* products, bool add, float* gradient);

@@ -187,37 +187,47 @@ void transform_input_gradient(const PaddedMap& map, TilePlace at, const float* p
     }
 }
 
+// The adjoint of a convolution, a block of tiles at a time: `scratch` holds the points of their
+// gradients, `inputs` those of what they read and, after the products, the gradients of these.
 template <class W>
-void backward(const PaddedMap& map, const float* adjoint, const float* gradient, const float* in,
-              float* in_gradient, bool add, float* products, float* bias_gradient, float* scratch) {
-    const int64_t channels = map.channels, stride = tile_stride<W>(channels);
-    const int64_t tiles = map.tile_rows * map.tile_columns;
-    const int64_t blocks = (tiles + kBlockTiles - 1) / kBlockTiles;
-    float* inputs = scratch + kBlockTiles * stride;  // later their gradients
-    for (int64_t block = 0; block < blocks; ++block) {
-        const int64_t begin = tiles * block / blocks, end = tiles * (block + 1) / blocks;
-        for (int64_t t = begin; t < end; ++t) {
-            const int64_t offset = place<W>(map, t).offset, to = (t - begin) * stride;
-            transform_gradient<W>(map, gradient + offset, scratch + to, bias_gradient);
-            transform_input<W>(map, in + offset, inputs + to);
-        }
-        for (int64_t p = 0; p < W::kPoints * W::kPoints; ++p) {
-            const int64_t at = p * channels, panel = p * panel_floats(channels);
-            accumulate(end - begin, inputs + at, scratch + at, stride, channels, add || block > 0,
-                       products + panel);
-            multiply(end - begin, scratch + at, stride, adjoint + panel, channels, inputs + at);
-        }
-        for (int64_t t = begin; t < end; ++t)
-            transform_input_gradient<W>(map, place<W>(map, t), inputs + (t - begin) * stride,
-                                        in_gradient);
+void backward_points(const PaddedMap& map, const float* gradient, const float* in, int64_t first,
+                     int64_t last, float* bias_gradient, float* scratch) {
+    const int64_t stride = tile_stride<W>(map.channels);
+    float* inputs = scratch + kBlockTiles * stride;
+    for (int64_t t = first; t < last; ++t) {
+        const int64_t offset = place<W>(map, t).offset, to = (t - first) * stride;
+        transform_gradient<W>(map, gradient + offset, scratch + to, bias_gradient);
+        transform_input<W>(map, in + offset, inputs + to);
     }
+}
+
+template <class W>
+void backward_products(const PaddedMap& map, const float* adjoint, int64_t tiles, int64_t first,
+                       int64_t last, bool add, float* products, float* scratch) {
+    const int64_t channels = map.channels, stride = tile_stride<W>(channels);
+    float* inputs = scratch + kBlockTiles * stride;
+    for (int64_t p = first; p < last; ++p) {
+        const int64_t at = p * channels, panel = p * panel_floats(channels);
+        accumulate(tiles, inputs + at, scratch + at, stride, channels, add, products + panel);
+        multiply(tiles, scratch + at, stride, adjoint + panel, channels, inputs + at);
+    }
+}
+
+template <class W>
+void backward_pixels(const PaddedMap& map, int64_t first, int64_t last, const float* scratch,
+                     float* in_gradient) {
+    const int64_t stride = tile_stride<W>(map.channels);
+    const float* inputs = scratch + kBlockTiles * stride;
+    for (int64_t t = first; t < last; ++t)
+        transform_input_gradient<W>(map, place<W>(map, t), inputs + (t - first) * stride,
+                                    in_gradient);
 }
 
 template <int tile>
 constexpr WinogradKernels winograd_kernels() {
     using W = Winograd<tile>;
-    return {W::kTile,    W::kPoints,  transform_weights<W>,
-            convolve<W>, backward<W>, weight_gradient<W>};
+    return {W::kTile,           W::kPoints,           transform_weights<W>, convolve<W>,
+            backward_points<W>, backward_products<W>, backward_pixels<W>,   weight_gradient<W>};
 }
 
 }  // namespace
