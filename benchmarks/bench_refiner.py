@@ -50,6 +50,7 @@ def rows(results_folder: Path | None) -> Iterator[list[Row]]:
             cwd=Path(__file__).parent,
         )
         content = {"machine": machine(), "commit": commit.stdout.strip(), "rows": gathered}
+        results_folder.mkdir(exist_ok=True)
         path = results_folder / "cpu.json"
         path.write_text(json.dumps(content, indent=1) + "\n")
         print(f"\n  wrote {path}")

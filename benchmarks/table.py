@@ -26,7 +26,7 @@ def table(case: str, rows: Sequence[Row]) -> str:
     names = list(dict.fromkeys(row["implementation"] for row in rows))
     cells = {(row["implementation"], row["threads"], row["batch"]): row for row in rows}
     names.sort(key=lambda name: sum(cells[(name, *s)]["times_slower_than_ours"] for s in settings))
-    head = [f"{threads} threads, batch {batch}" for threads, batch in settings]
+    head = [f"{threads} thread{'s' * (threads > 1)}, batch {batch}" for threads, batch in settings]
     lines = [[f"{TITLES[case]}, ms", *head], ["---"] * (len(settings) + 1)]
     for name in names:
         title = f"**{OURS}**" if name == OURS else name.replace("_", " ")
@@ -36,7 +36,8 @@ def table(case: str, rows: Sequence[Row]) -> str:
 
 def cell(row: Row) -> str:
     """The median, and how many times as long as ours that is."""
-    text = f"{row['median_s'] * 1e3:.3g}"
+    milliseconds = row["median_s"] * 1e3
+    text = f"{milliseconds:.0f}" if milliseconds >= 100 else f"{milliseconds:.3g}"
     if row["implementation"] == OURS:
         return f"**{text}**"
     return f"{text} ({row['times_slower_than_ours']:.2f})"

@@ -12,7 +12,7 @@ namespace {
 
 constexpr int64_t kPageBytes = 4096;
 constexpr int64_t kRowsAhead = 4;
-constexpr int64_t kBytesOfAThread = 1 << 16;  // less is not worth waking one
+constexpr int64_t kBytesOfAThread = 1 << 17;  // less is not worth waking one
 
 using Rows = std::vector<unsigned char*>;
 
