@@ -87,7 +87,7 @@ def maps_shape(x: Tensor, channels: int, number: int, tile: int, keep: bool) -> 
 def kept_memory(x: Tensor, channels: int, number: int, tile: int, keep: bool) -> Tensor:
     """Uninitialised memory for maps that the next step will find again.
 
-    Fresh pages would cost a tenth of a training step.
+    Fresh pages would have to be cleared first.
     """
     shape = maps_shape(x, channels, number, tile, keep)
     if not keep:
