@@ -43,8 +43,9 @@ class Timing:
         return statistics.median(theirs / mine for theirs, mine in pairs)
 
     def best_peer(self, ours: str) -> str:
-        """The fastest candidate but `ours`."""
-        return min((name for name in self.seconds if name != ours), key=self.median)
+        """The fastest candidate but `ours` and those in brackets, which do something else."""
+        peers = [name for name in self.seconds if name != ours and not name.startswith("(")]
+        return min(peers, key=self.median)
 
     def summary(self, ours: str) -> dict[str, Any]:
         """Medians, quartiles and ratios, for a results file."""

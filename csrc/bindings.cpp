@@ -36,9 +36,10 @@ PatchCrossEntropy patches_of(uintptr_t logits, uintptr_t target, int64_t label, 
 }
 
 int64_t patch_cross_entropy(uintptr_t logits, uintptr_t target, int64_t label, int64_t images,
-                            int64_t patches, int64_t reduction, uintptr_t loss) {
+                            int64_t patches, int64_t reduction, uintptr_t loss,
+                            uintptr_t grad_logits) {
     return patch_cross_entropy_cpu(patches_of(logits, target, label, images, patches, reduction),
-                                   at<float>(loss));
+                                   at<float>(loss), at<float>(grad_logits));
 }
 
 void patch_cross_entropy_backward(uintptr_t logits, uintptr_t target, int64_t label, int64_t images,
@@ -46,6 +47,13 @@ void patch_cross_entropy_backward(uintptr_t logits, uintptr_t target, int64_t la
                                   uintptr_t grad_logits) {
     patch_cross_entropy_backward_cpu(patches_of(logits, target, label, images, patches, reduction),
                                      at<float>(grad), at<float>(grad_logits));
+}
+
+// In place; nothing to do where the factor is 1, as it is for a loss that is differentiated itself.
+void scale(uintptr_t x, uintptr_t factor, int64_t count) {
+    const float by = *at<float>(factor);
+    if (by == 1.0f) return;
+    for (int64_t i = 0; i < count; ++i) at<float>(x)[i] *= by;
 }
 
 void history_exchange(uintptr_t buffer, uintptr_t fresh, uintptr_t drawn, uintptr_t counter,
@@ -134,6 +142,7 @@ PYBIND11_MODULE(_C, m) {
     const py::call_guard<py::gil_scoped_release> no_gil;
     m.def("patch_cross_entropy", &patch_cross_entropy, no_gil);
     m.def("patch_cross_entropy_backward", &patch_cross_entropy_backward, no_gil);
+    m.def("scale", &scale, no_gil);
     m.def("history_exchange", &history_exchange, no_gil);
     m.def("residual_blocks", &residual_blocks, no_gil);
     m.def("residual_blocks_backward", &residual_blocks_backward, no_gil);

@@ -18,8 +18,9 @@ struct PatchCrossEntropy {
 };
 
 // loss: [1] for mean and sum, [images] for image, [images, patches] for none.
+// grad_logits: null, or [images, 2, patches] for the gradient of a mean or sum on the way.
 // Returns the first image whose target is neither 0 nor 1 (then nothing is written), or -1.
-int64_t patch_cross_entropy_cpu(const PatchCrossEntropy& p, float* loss);
+int64_t patch_cross_entropy_cpu(const PatchCrossEntropy& p, float* loss, float* grad_logits);
 
 // grad: of the loss, in its shape. grad_logits: [images, 2, patches].
 void patch_cross_entropy_backward_cpu(const PatchCrossEntropy& p, const float* grad,

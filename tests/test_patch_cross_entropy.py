@@ -138,15 +138,17 @@ def test_twice_the_same_bits() -> None:
 def test_writes_nothing_outside(patches: int) -> None:
     margin, sentinel, images = 64, 12345.0, 3
     logits = logits_of((images, 2, 1, patches))
-    loss, gradient = (
-        torch.full((size + 2 * margin,), sentinel)
-        for size in (images * patches, 2 * images * patches)
+    loss, gradient, early_gradient = (
+        torch.full((size * images * patches + 2 * margin,), sentinel) for size in (1, 2, 2)
     )
     head = (logits.data_ptr(), 0, 1, images, patches, 3)
     grad = torch.ones(images, patches)
     offset = margin * 4
-    _native.C.patch_cross_entropy(*head, loss.data_ptr() + offset)
+    _native.C.patch_cross_entropy(
+        *head, loss.data_ptr() + offset, early_gradient.data_ptr() + offset
+    )
     _native.C.patch_cross_entropy_backward(*head, grad.data_ptr(), gradient.data_ptr() + offset)
+    assert torch.equal(gradient, early_gradient)
     for outer in (loss, gradient):
         assert (outer[:margin] == sentinel).all() and (outer[-margin:] == sentinel).all()
         assert not (outer[margin:-margin] == sentinel).any()
@@ -204,8 +206,10 @@ def test_backward_twice_with_retained_graph() -> None:
     logits = logits_of((2, 2, 9, 14)).requires_grad_()
     loss = patch_cross_entropy(logits, 1, impl="native")
     (first,) = torch.autograd.grad(loss, logits, retain_graph=True)
-    (second,) = torch.autograd.grad(loss, logits)
-    assert torch.equal(first, second)
+    before = first.clone()
+    (second,) = torch.autograd.grad(loss * 3, logits)
+    assert torch.equal(first, before)
+    torch.testing.assert_close(second, 3 * first)
 
 
 @pytest.mark.parametrize("reduction", REDUCTIONS)
@@ -224,10 +228,21 @@ def test_second_derivative(reduction: str) -> None:
 @needs_native
 def test_logits_changed_before_backward_are_noticed() -> None:
     logits = (logits_of((2, 2, 9, 14)).requires_grad_() * 1).contiguous()
-    loss = patch_cross_entropy(logits, 1)
+    loss = patch_cross_entropy(logits, 1, reduction="image").sum()
     logits.mul_(2)
     with pytest.raises(RuntimeError, match="modified by an inplace operation"):
         loss.backward()
+
+
+@needs_native
+def test_gradient_of_a_mean_is_that_of_the_logits_it_saw() -> None:
+    leaf = logits_of((2, 2, 9, 14)).requires_grad_()
+    (expected,) = torch.autograd.grad(patch_cross_entropy(leaf, 1), leaf)
+    logits = (leaf * 1).contiguous()
+    loss = patch_cross_entropy(logits, 1)
+    logits.mul_(2)
+    loss.backward()
+    torch.testing.assert_close(leaf.grad, expected, rtol=1e-6, atol=0)
 
 
 @pytest.mark.parametrize("reduction", REDUCTIONS)

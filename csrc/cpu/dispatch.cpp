@@ -62,8 +62,8 @@ std::vector<std::string> cpu_levels() {
     return names;
 }
 
-int64_t patch_cross_entropy_cpu(const PatchCrossEntropy& p, float* loss) {
-    return cpu_kernels().patch_cross_entropy(p, loss);
+int64_t patch_cross_entropy_cpu(const PatchCrossEntropy& p, float* loss, float* grad_logits) {
+    return cpu_kernels().patch_cross_entropy(p, loss, grad_logits);
 }
 
 void patch_cross_entropy_backward_cpu(const PatchCrossEntropy& p, const float* grad,

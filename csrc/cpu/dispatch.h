@@ -10,7 +10,7 @@
 namespace simgan_fast {
 
 struct CpuKernels {
-    int64_t (*patch_cross_entropy)(const PatchCrossEntropy&, float*);
+    int64_t (*patch_cross_entropy)(const PatchCrossEntropy&, float*, float*);
     void (*patch_cross_entropy_backward)(const PatchCrossEntropy&, const float*, float*);
     WinogradKernels winograd[3];
     MapKernels maps;

@@ -21,19 +21,24 @@ SIMGAN_FAST_INLINE Floats difference(Floats logit0, Floats logit1, float sign) {
 
 // Cross-entropy softplus(u) = max(u, 0) + log(1 + e), e = exp(-|u|), and log(1 + e) is
 // 2 artanh(e / (2 + e)). Relative error at most 2.1e-7.
-SIMGAN_FAST_INLINE Floats patch_loss(Floats logit0, Floats logit1, float sign) {
-    const Floats u = difference(logit0, logit1, sign);
-    const Floats e = exp_nonpositive(minus_abs(u));
+SIMGAN_FAST_INLINE Floats loss_of(Floats u, Floats e) {
     const Floats s = e / (e + 2.0f), twice = s + s;
     return (u > 0 ? u : splat(0)) + (twice + twice * artanh_tail(s * s));
 }
 
 // Its slope in (logit 1 - logit 0): a sigmoid of u. Relative error at most 1.8e-7.
-SIMGAN_FAST_INLINE Floats patch_slope(Floats logit0, Floats logit1, float sign) {
-    const Floats u = difference(logit0, logit1, sign);
-    const Floats e = exp_nonpositive(minus_abs(u));
+SIMGAN_FAST_INLINE Floats slope_of(Floats u, Floats e, float sign) {
     return (u > 0 ? splat(sign) : e * sign) / (e + 1.0f);
 }
+
+// Where the gradients of patches go, [0] for logit 0, and the factor all of them have; null: nowhere.
+struct Slopes {
+    float* grad[2];
+    float scale;
+    Slopes operator+(int64_t patches) const {
+        return grad[0] ? Slopes{{grad[0] + patches, grad[1] + patches}, scale} : *this;
+    }
+};
 
 inline int64_t first_bad_target(const PatchCrossEntropy& p) {
     if (p.target == nullptr) return p.label == 0 || p.label == 1 ? -1 : 0;
@@ -49,27 +54,35 @@ inline float sign_of(const PatchCrossEntropy& p, int64_t image) {
 // Sixteen patches; `loss` may be null. Lane by lane, `total` gathers the losses but for the first
 // `counted` lanes, which are in it already.
 SIMGAN_FAST_INLINE void add_group(const float* logit0, const float* logit1, float sign, int counted,
-                                  float* loss, Floats total[kParts]) {
+                                  float* loss, const Slopes& slopes, Floats total[kParts]) {
     for (int part = 0; part < kParts; ++part) {
         const int at = part * kLanes;
-        const Floats patch = patch_loss(load(logit0 + at), load(logit1 + at), sign);
+        const Floats u = difference(load(logit0 + at), load(logit1 + at), sign);
+        const Floats e = exp_nonpositive(minus_abs(u));
+        const Floats patch = loss_of(u, e);
         if (loss != nullptr) store(loss + at, patch);
+        if (slopes.grad[0] != nullptr) {
+            const Floats g = slope_of(u, e, sign) * slopes.scale;
+            store(slopes.grad[0] + at, -g);
+            store(slopes.grad[1] + at, g);
+        }
         total[part] += lane_numbers() + at >= counted ? patch : splat(0);
     }
 }
 
 // The sum over 16 <= count <= kPatchesPerPartialSum patches.
 inline double partial_sum(const float* logit0, const float* logit1, float sign, int64_t count,
-                          float* loss) {
+                          float* loss, const Slopes& slopes) {
     Floats total[kParts] = {};
     for (int64_t i = 0; i + kGroup <= count; i += kGroup)
-        add_group(logit0 + i, logit1 + i, sign, 0, loss ? loss + i : loss, total);
+        add_group(logit0 + i, logit1 + i, sign, 0, loss ? loss + i : loss, slopes + i, total);
     const int rest = static_cast<int>(count % kGroup);
     if (rest > 0) {
         // The last sixteen once more: some lanes come out the same again, quicker than padding a
         // copy.
         const int64_t i = count - kGroup;
-        add_group(logit0 + i, logit1 + i, sign, kGroup - rest, loss ? loss + i : loss, total);
+        add_group(logit0 + i, logit1 + i, sign, kGroup - rest, loss ? loss + i : loss, slopes + i,
+                  total);
     }
     double sum = 0;
     for (int lane = 0; lane < kGroup; ++lane) sum += total[lane / kLanes][lane % kLanes];
@@ -78,20 +91,25 @@ inline double partial_sum(const float* logit0, const float* logit1, float sign, 
 
 // The sum over fewer patches than a group, padded with patches that lose nothing.
 inline double small_sum(const float* logit0, const float* logit1, float sign, int64_t count,
-                        float* loss) {
-    float padded0[kGroup], padded1[kGroup], losses[kGroup];
+                        float* loss, const Slopes& slopes) {
+    float padded0[kGroup], padded1[kGroup], losses[kGroup], grad[2][kGroup];
     for (int i = 0; i < kGroup; ++i) {
         padded0[i] = sign > 0 ? 0.0f : -__builtin_inff();
         padded1[i] = sign > 0 ? -__builtin_inff() : 0.0f;
     }
-    std::memcpy(padded0, logit0, count * sizeof(float));
-    std::memcpy(padded1, logit1, count * sizeof(float));
-    const double sum = partial_sum(padded0, padded1, sign, kGroup, losses);
-    if (loss != nullptr) std::memcpy(loss, losses, count * sizeof(float));
+    const size_t bytes = static_cast<size_t>(count) * sizeof(float);
+    std::memcpy(padded0, logit0, bytes);
+    std::memcpy(padded1, logit1, bytes);
+    const Slopes padded{{grad[0], grad[1]}, slopes.scale};
+    const double sum = partial_sum(padded0, padded1, sign, kGroup, losses, padded);
+    if (loss != nullptr) std::memcpy(loss, losses, bytes);
+    if (slopes.grad[0] != nullptr)
+        for (int logit = 0; logit < 2; ++logit) std::memcpy(slopes.grad[logit], grad[logit], bytes);
     return sum;
 }
 
-inline double image_sum(const PatchCrossEntropy& p, int64_t image, float* loss) {
+inline double image_sum(const PatchCrossEntropy& p, int64_t image, float* loss,
+                        const Slopes& slopes) {
     const float* logit0 = p.logits + image * 2 * p.patches;
     const float* logit1 = logit0 + p.patches;
     const float sign = sign_of(p, image);
@@ -101,18 +119,24 @@ inline double image_sum(const PatchCrossEntropy& p, int64_t image, float* loss) 
         const auto sum = left < kGroup ? small_sum : partial_sum;
         total += sum(logit0 + i, logit1 + i, sign,
                      left < kPatchesPerPartialSum ? left : kPatchesPerPartialSum,
-                     loss ? loss + i : loss);
+                     loss ? loss + i : loss, slopes + i);
     }
     return total;
 }
 
-int64_t patch_cross_entropy(const PatchCrossEntropy& p, float* loss) {
+inline float share_of_image(const PatchCrossEntropy& p) {
+    return p.reduction == PatchReduction::kMean ? 1.0f / static_cast<float>(p.images) : 1.0f;
+}
+
+int64_t patch_cross_entropy(const PatchCrossEntropy& p, float* loss, float* grad_logits) {
     const int64_t bad = first_bad_target(p);
     if (bad >= 0) return bad;
     double total = 0;
     for (int64_t image = 0; image < p.images; ++image) {
         float* map = p.reduction == PatchReduction::kNone ? loss + image * p.patches : nullptr;
-        const double sum = image_sum(p, image, map);
+        float* grad = grad_logits ? grad_logits + image * 2 * p.patches : nullptr;
+        const Slopes slopes{{grad, grad ? grad + p.patches : grad}, share_of_image(p)};
+        const double sum = image_sum(p, image, map, slopes);
         if (p.reduction == PatchReduction::kImage) loss[image] = static_cast<float>(sum);
         total += sum;
     }
@@ -127,7 +151,8 @@ SIMGAN_FAST_INLINE void group_gradients(const float* logit0, const float* logit1
                                         const float* grad, float scale, float* grad0,
                                         float* grad1) {
     for (int at = 0; at < kGroup; at += kLanes) {
-        const Floats slope = patch_slope(load(logit0 + at), load(logit1 + at), sign);
+        const Floats u = difference(load(logit0 + at), load(logit1 + at), sign);
+        const Floats slope = slope_of(u, exp_nonpositive(minus_abs(u)), sign);
         const Floats g = slope * (grad != nullptr ? load(grad + at) : splat(scale));
         store(grad0 + at, -g);
         store(grad1 + at, g);
@@ -162,8 +187,7 @@ inline void image_gradients(const PatchCrossEntropy& p, int64_t image, const flo
 
 void patch_cross_entropy_backward(const PatchCrossEntropy& p, const float* grad,
                                   float* grad_logits) {
-    const float share =
-        p.reduction == PatchReduction::kMean ? 1.0f / static_cast<float>(p.images) : 1.0f;
+    const float share = share_of_image(p);
     for (int64_t image = 0; image < p.images; ++image) {
         float* grad0 = grad_logits + image * 2 * p.patches;
         if (p.reduction == PatchReduction::kNone)

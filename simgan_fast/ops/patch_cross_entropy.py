@@ -131,6 +131,12 @@ def _empty_loss(logits: Tensor, target: Tensor | None, label: int, reduction: st
 
 
 def _cpu(logits: Tensor, target: Tensor | None, label: int, reduction: str) -> Tensor:
+    return _loss_and_gradient(logits, target, label, reduction, None)
+
+
+def _loss_and_gradient(
+    logits: Tensor, target: Tensor | None, label: int, reduction: str, gradient: Tensor | None
+) -> Tensor:
     loss = _empty_loss(logits, target, label, reduction)
     logits = logits.contiguous()
     if target is not None:
@@ -144,6 +150,7 @@ def _cpu(logits: Tensor, target: Tensor | None, label: int, reduction: str) -> T
         h * w,
         _REDUCTIONS[reduction],
         loss.data_ptr(),
+        0 if gradient is None else gradient.data_ptr(),
     )
     if bad >= 0:
         raise _bad_target(bad)
@@ -203,19 +210,28 @@ def _differentiable_gradient(
 
 
 class _PatchCrossEntropy(torch.autograd.Function):
-    # Nothing is kept but the logits: to compute the sigmoid again is as quick as to store and load it.
+    # The gradient of a mean or sum is computed on the way, up to the factor that arrives with `backward`: the
+    # exponential serves both. It is handed over once; a second backward computes it again from the logits.
     @staticmethod
     def forward(
         ctx: Any, logits: Tensor, target: Tensor | None, label: int, reduction: str
     ) -> Tensor:
         ctx.save_for_backward(logits, target)
-        ctx.label, ctx.reduction = label, reduction
+        ctx.label, ctx.reduction, ctx.gradient = label, reduction, None
+        if reduction in ("mean", "sum") and past_dispatcher(logits):
+            logits = logits.contiguous()
+            ctx.gradient = torch.empty_like(logits)
+            return _loss_and_gradient(logits, target, label, reduction, ctx.gradient)
         return _forward(logits, target, label, reduction)
 
     # Not @once_differentiable: it costs 2.3 us of the 21 that forward and backward of a batch of 32 take, and drops a
     # second derivative in silence where the incoming gradient is a constant.
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None, None, None]:
+        gradient, ctx.gradient = ctx.gradient, None
+        if gradient is not None and past_dispatcher(grad) and not torch.is_grad_enabled():
+            C.scale(gradient.data_ptr(), grad.data_ptr(), gradient.numel())
+            return gradient, None, None, None
         run: Callable[..., Tensor] = _backward_op
         if past_dispatcher(grad):
             run = _differentiable_gradient if torch.is_grad_enabled() else _backward_cpu
