@@ -2,8 +2,8 @@
 
     pytest benchmarks/bench_history_exchange.py -s [--write-results]
 
-The peers draw distinct rows, as history_exchange does. In brackets, for comparison, what does less: drawing with repeats,
-and no draw at all: as many rows copied in order, the least that memory takes on one thread.
+The peers draw distinct rows, as history_exchange does. In brackets, for comparison, what does less: drawing with
+repeats, and no draw at all: as many rows copied in order, the least that memory takes on one thread.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ from torch import Tensor
 
 from simgan_fast.ops import history_exchange, permutation
 from simgan_fast.training.history import History
+
 
 def exchanges(slots: int, rows: int) -> dict[str, Candidate]:
     """Each on a buffer as its users have it, every page in memory: numpy's for us and for numpy, torch's for torch."""

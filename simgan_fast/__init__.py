@@ -12,6 +12,7 @@ from simgan_fast.errors import InputError, Interrupted, TrainingDiverged
 from simgan_fast.jobs.refine import refine
 from simgan_fast.jobs.simulate import simulate
 from simgan_fast.jobs.train import resume, train
+from simgan_fast.memory import keep_freed_memory
 from simgan_fast.models.discriminator import GlobalDiscriminator, PatchDiscriminator
 from simgan_fast.models.gaze_estimator import GazeEstimator
 from simgan_fast.models.refiner import Refiner
@@ -29,6 +30,7 @@ __all__ = [
     "TrainingConfig",
     "TrainingDiverged",
     "__version__",
+    "keep_freed_memory",
     "preset",
     "refine",
     "resume",

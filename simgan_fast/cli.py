@@ -16,6 +16,7 @@ from typing import Any
 from simgan_fast.config import PRESETS, TrainingConfig, preset
 from simgan_fast.errors import InputError, Interrupted, TrainingDiverged
 from simgan_fast.files import written_whole
+from simgan_fast.memory import keep_freed_memory
 
 EXAMPLES = """examples:
   simgan-fast simulate eyes simulated --count 10000
@@ -56,6 +57,7 @@ SETTINGS_HELP = {
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command; returns the exit code: 0, 1 (training diverged), 2 (bad input), 130 or 143 (stopped)."""
     arguments = _parser().parse_args(argv)
+    keep_freed_memory()
     if threading.current_thread() is threading.main_thread():
         signal.signal(signal.SIGTERM, _terminate)
     try:
