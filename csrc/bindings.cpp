@@ -11,6 +11,7 @@
 #include "cpu/scratch.h"
 #include "history_exchange.h"
 #include "patch_cross_entropy.h"
+#include "patch_network.h"
 #include "random_ops.h"
 #include "residual_blocks.h"
 
@@ -72,15 +73,18 @@ using Sizes = std::array<int64_t, 10>;
 // Address of a weight, its four strides, address of its bias.
 using Addresses = std::vector<std::array<uintptr_t, 6>>;
 
+Convolution convolution_at(const Addresses::value_type& a) {
+    return {at<float>(a[0]),
+            {static_cast<int64_t>(a[1]), static_cast<int64_t>(a[2]), static_cast<int64_t>(a[3]),
+             static_cast<int64_t>(a[4])},
+            at<float>(a[5])};
+}
+
 // The struct and what it points to. Weights: those of the ends last, if there are any.
 class BlocksCall {
   public:
     BlocksCall(const Sizes& s, const Addresses& addresses) {
-        for (const auto& a : addresses)
-            convolutions_.push_back({at<float>(a[0]),
-                                     {static_cast<int64_t>(a[1]), static_cast<int64_t>(a[2]),
-                                      static_cast<int64_t>(a[3]), static_cast<int64_t>(a[4])},
-                                     at<float>(a[5])});
+        for (const auto& address : addresses) convolutions_.push_back(convolution_at(address));
         const size_t ends = s[8] > 0 ? 2 : 0;
         if (convolutions_.size() != static_cast<size_t>(2 * s[4]) + ends)
             throw std::invalid_argument("residual_blocks: the number of weights does not fit.");
@@ -117,6 +121,39 @@ void residual_blocks_backward(const Sizes& sizes, const Addresses& weights, uint
          at<float>(g[5]), at<float>(g[6])});
 }
 
+// Images, in_channels, height, width, channels of the five convolutions, reflect, threads.
+using PatchSizes = std::array<int64_t, 11>;
+
+PatchNetwork patch_network_of(const PatchSizes& s, const Addresses& weights) {
+    PatchNetwork call{s[0], s[1], s[2], s[3], {}, {}, s[9] != 0, s[10]};
+    if (weights.size() != kPatchConvolutions)
+        throw std::invalid_argument("patch_network: the number of weights does not fit.");
+    for (int i = 0; i < kPatchConvolutions; ++i) {
+        call.channels[i] = s[4 + i];
+        call.convolutions[i] = convolution_at(weights[i]);
+    }
+    return call;
+}
+
+void patch_network(const PatchSizes& sizes, const Addresses& weights, uintptr_t images,
+                   uintptr_t logits, uintptr_t maps) {
+    patch_network_cpu(patch_network_of(sizes, weights), at<float>(images), at<float>(logits),
+                      at<float>(maps));
+}
+
+// gradients: of the images, or 0; of each weight and bias, or none at all.
+void patch_network_backward(const PatchSizes& sizes, const Addresses& weights, uintptr_t grad,
+                            uintptr_t images, uintptr_t maps, uintptr_t grad_images,
+                            const std::vector<std::array<uintptr_t, 2>>& gradients) {
+    PatchNetworkGradients to{at<float>(grad_images), {}, {}};
+    for (size_t i = 0; i < gradients.size() && i < kPatchConvolutions; ++i) {
+        to.weights[i] = at<float>(gradients[i][0]);
+        to.biases[i] = at<float>(gradients[i][1]);
+    }
+    patch_network_backward_cpu(patch_network_of(sizes, weights), at<float>(grad), at<float>(images),
+                               at<float>(maps), to);
+}
+
 int64_t release_memory() {
     forget_weights();
     return release_scratch();
@@ -146,6 +183,8 @@ PYBIND11_MODULE(_C, m) {
     m.def("history_exchange", &history_exchange, no_gil);
     m.def("residual_blocks", &residual_blocks, no_gil);
     m.def("residual_blocks_backward", &residual_blocks_backward, no_gil);
+    m.def("patch_network", &patch_network, no_gil);
+    m.def("patch_network_backward", &patch_network_backward, no_gil);
     // Floats that are kept for the next of about this size when the last who looks at them is gone.
     py::class_<Scratch>(m, "Scratch", py::buffer_protocol())
         .def(py::init<int64_t>())

@@ -4,6 +4,7 @@
 #include <string>
 #include <vector>
 
+#include "cpu/direct.h"
 #include "cpu/winograd.h"
 #include "patch_cross_entropy.h"
 
@@ -15,6 +16,7 @@ struct CpuKernels {
     WinogradKernels winograd[3];
     MapKernels maps;
     EndKernels ends;
+    DirectKernels direct;
 };
 
 extern const CpuKernels baseline_kernels, avx2_kernels, avx512_kernels;

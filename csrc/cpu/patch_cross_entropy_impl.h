@@ -31,7 +31,8 @@ SIMGAN_FAST_INLINE Floats slope_of(Floats u, Floats e, float sign) {
     return (u > 0 ? splat(sign) : e * sign) / (e + 1.0f);
 }
 
-// Where the gradients of patches go, [0] for logit 0, and the factor all of them have; null: nowhere.
+// Where the gradients of patches go, [0] for logit 0, and the factor all of them have; null:
+// nowhere.
 struct Slopes {
     float* grad[2];
     float scale;

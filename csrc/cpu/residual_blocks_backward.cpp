@@ -117,7 +117,7 @@ class Backward {
             return cpu_kernels().maps.write(at_.map, gradient(worker, i), p_.channels, 0, p_.height,
                                             grad_x + image * at_.x_floats);
         float* bordered = own(worker) + own_floats_ - bordered_floats(p_);
-        add_border(p_, x_ + image * at_.x_floats, bordered);
+        add_border(image_size(p_), p_.reflect, x_ + image * at_.x_floats, bordered);
         cpu_kernels().ends.first_backward(at_.map, bordered, gradient(worker, i),
                                           p_.ends->in_channels, sums(slot) + sum_.first_weight,
                                           sums(slot) + sum_.first_bias);

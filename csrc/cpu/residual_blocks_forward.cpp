@@ -72,7 +72,7 @@ class Forward {
 
     void prepare(int64_t image, int64_t owner) const {
         if (p_.ends == nullptr) return;
-        add_border(p_, x_ + image * at_.x_floats, bordered(owner));
+        add_border(image_size(p_), p_.reflect, x_ + image * at_.x_floats, bordered(owner));
         // Nobody reads this margin, but what is handed out has no bits left to chance.
         if (maps_ != nullptr) fill_margin(at_.map, false, map(image, owner, 2 * p_.blocks));
     }

@@ -1,20 +1,12 @@
 #include "cpu/residual_blocks_layout.h"
 
 #include <algorithm>
-#include <cstring>
 #include <stdexcept>
 #include <string>
 
 #include "cpu/dispatch.h"
 
 namespace simgan_fast {
-namespace {
-
-float* pixel_at(const PaddedMap& map, float* data, int64_t row, int64_t column) {
-    return data + ((row + 1) * map.columns + column + 1) * map.channels;
-}
-
-}  // namespace
 
 PaddedMap padded_map(const ResidualBlocks& p) {
     const int64_t rows = (p.height + p.tile - 1) / p.tile,
@@ -35,44 +27,12 @@ const WinogradKernels& kernels_of(const ResidualBlocks& p) {
                                 "; it must be 4, 5 or 6.");
 }
 
-void fill_margin(const PaddedMap& map, bool reflect, float* data) {
-    const size_t pixel = map.channels * sizeof(float), row_bytes = map.columns * pixel;
-    for (int64_t row = 0; row < map.height; ++row) {
-        float* left = pixel_at(map, data, row, -1);
-        float* right = pixel_at(map, data, row, map.width);
-        std::memset(left, 0, pixel);
-        std::memset(right, 0, (map.columns - map.width - 1) * pixel);
-        if (reflect) {
-            std::memcpy(left, pixel_at(map, data, row, 1), pixel);
-            std::memcpy(right, pixel_at(map, data, row, map.width - 2), pixel);
-        }
-    }
-    float* top = pixel_at(map, data, -1, -1);
-    float* bottom = pixel_at(map, data, map.height, -1);
-    std::memset(top, 0, row_bytes);
-    std::memset(bottom, 0, (map.rows - map.height - 1) * row_bytes);
-    if (reflect) {
-        std::memcpy(top, pixel_at(map, data, 1, -1), row_bytes);
-        std::memcpy(bottom, pixel_at(map, data, map.height - 2, -1), row_bytes);
-    }
+ImageSize image_size(const ResidualBlocks& p) {
+    return {p.ends->in_channels, p.height, p.width};
 }
 
 int64_t bordered_floats(const ResidualBlocks& p) {
     return p.ends == nullptr ? 0 : p.ends->in_channels * (p.height + 2) * (p.width + 2);
-}
-
-// it.
-void add_border(const ResidualBlocks& p, const float* image, float* to) {
-    const auto inside = [&](int64_t i, int64_t size) {
-        return !p.reflect ? i : i < 0 ? -i : i >= size ? 2 * size - 2 - i : i;
-    };
-    for (int64_t channel = 0; channel < p.ends->in_channels; ++channel)
-        for (int64_t y = -1; y <= p.height; ++y)
-            for (int64_t x = -1; x <= p.width; ++x) {
-                const int64_t row = inside(y, p.height), column = inside(x, p.width);
-                const bool outside = row < 0 || row >= p.height || column < 0 || column >= p.width;
-                *to++ = outside ? 0 : image[(channel * p.height + row) * p.width + column];
-            }
 }
 
 SmallWeights::SmallWeights(const ResidualBlocks& p, int64_t channels)

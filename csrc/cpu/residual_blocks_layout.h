@@ -4,16 +4,11 @@
 #include <cstdint>
 #include <vector>
 
+#include "cpu/maps.h"
 #include "cpu/winograd.h"
 #include "residual_blocks.h"
 
 namespace simgan_fast {
-
-constexpr int64_t kChannelGroup = 16;
-
-inline int64_t up_to(int64_t value, int64_t multiple) {
-    return (value + multiple - 1) / multiple * multiple;
-}
 
 // The level's kernels for p.tile; throws std::invalid_argument if there are none.
 const WinogradKernels& kernels_of(const ResidualBlocks& p);
@@ -35,13 +30,8 @@ struct Layout {
     int64_t x_floats, y_floats;  // of an image
 };
 
-// Fills what surrounds the pixels: one pixel of reflection or zeros, and zeros beyond it.
-void fill_margin(const PaddedMap& map, bool reflect, float* data);
-
-// Of an image [in_channels, height, width] with one pixel around it, as the first convolution reads
-// it; none without ends.
-int64_t bordered_floats(const ResidualBlocks& p);
-void add_border(const ResidualBlocks& p, const float* image, float* to);
+ImageSize image_size(const ResidualBlocks& p);     // of what comes in at the first end
+int64_t bordered_floats(const ResidualBlocks& p);  // the same with its border; none without ends
 
 // Small weights in the order that the loops read them, zeros for padding channels.
 struct SmallWeights {

@@ -8,6 +8,7 @@ from torch.nn import functional
 
 from simgan_fast.errors import InputError
 from simgan_fast.models.refiner import PaddingMode
+from simgan_fast.ops import patch_network
 
 SMALLEST_SIDE = (
     5  # pixels: reflection padding needs two at every layer, and two layers halve the map
@@ -25,29 +26,21 @@ class PatchDiscriminator(nn.Module):
 
     def __init__(self, in_channels: int = 1, padding_mode: PaddingMode = "reflect") -> None:
         super().__init__()
+        self.padding_mode = padding_mode
         self.conv1 = nn.Conv2d(in_channels, 96, 3, stride=2, padding=1, padding_mode=padding_mode)
         self.conv2 = nn.Conv2d(96, 64, 3, stride=2, padding=1, padding_mode=padding_mode)
         self.conv3 = nn.Conv2d(64, 32, 3, padding=1, padding_mode=padding_mode)
         self.conv4 = nn.Conv2d(32, 32, 1)
         self.conv5 = nn.Conv2d(32, 2, 1)
 
-    def features(self, images: Tensor) -> Tensor:
-        """The 32 feature maps [n, 32, ceil(h/4), ceil(w/4)] that the last convolution judges."""
-        if min(images.shape[-2:]) < SMALLEST_SIDE:
-            raise InputError(
-                f"images are {images.shape[-2]}x{images.shape[-1]} pixels: "
-                f"the discriminator needs {SMALLEST_SIDE} a side."
-            )
-        x = functional.relu(self.conv1(images))
-        x = functional.relu(self.conv2(x))
-        x = functional.max_pool2d(x, 3, stride=1, padding=1)
-        x = functional.relu(self.conv3(x))
-        return functional.relu(self.conv4(x))
-
     def forward(self, images: Tensor) -> Tensor:
         """Logits of `images`, one pair per patch."""
-        logits: Tensor = self.conv5(self.features(images))
-        return logits
+        _require_size(images)
+        convolutions: list[tuple[Tensor, Tensor]] = []
+        for layer in (self.conv1, self.conv2, self.conv3, self.conv4, self.conv5):
+            assert layer.bias is not None
+            convolutions.append((layer.weight, layer.bias))
+        return patch_network(images, convolutions, padding_mode=self.padding_mode)
 
 
 class GlobalDiscriminator(PatchDiscriminator):
@@ -62,6 +55,24 @@ class GlobalDiscriminator(PatchDiscriminator):
         super().__init__(in_channels, padding_mode)
         map_size = tuple((side + 3) // 4 for side in image_size)
         self.conv5 = nn.Conv2d(32, 2, (map_size[0], map_size[1]))
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Logits of `images`, one pair per image; by torch's convolutions."""
+        _require_size(images)
+        x = functional.relu(self.conv1(images))
+        x = functional.relu(self.conv2(x))
+        x = functional.max_pool2d(x, 3, stride=1, padding=1)
+        x = functional.relu(self.conv4(functional.relu(self.conv3(x))))
+        logits: Tensor = self.conv5(x)
+        return logits
+
+
+def _require_size(images: Tensor) -> None:
+    if min(images.shape[-2:]) < SMALLEST_SIDE:
+        raise InputError(
+            f"images are {images.shape[-2]}x{images.shape[-1]} pixels: "
+            f"the discriminator needs {SMALLEST_SIDE} a side."
+        )
 
 
 @torch.no_grad()

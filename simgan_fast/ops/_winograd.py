@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Sequence
 
@@ -90,11 +91,12 @@ def kept_memory(x: Tensor, channels: int, number: int, tile: int, keep: bool) ->
     Fresh pages would have to be cleared first.
     """
     shape = maps_shape(x, channels, number, tile, keep)
-    if not keep:
-        return x.new_empty(shape)
-    count = 1
-    for size in shape:
-        count *= size
+    return kept(shape) if keep else x.new_empty(shape)
+
+
+def kept(shape: Sequence[int]) -> Tensor:
+    """Uninitialised memory of `shape`, float32, that is kept for the next who asks when this one is freed."""
+    count = math.prod(shape)
     return torch.frombuffer(C.Scratch(count), dtype=torch.float32)[:count].view(shape)
 
 

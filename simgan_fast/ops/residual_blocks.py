@@ -111,12 +111,14 @@ def _check_convolution(channels: int, weight: Tensor, bias: Tensor) -> None:
         raise InputError(message)
 
 
-def same_convolution(x: Tensor, weight: Tensor, bias: Tensor, padding_mode: str) -> Tensor:
-    """torch's convolution with as much padding as keeps the size."""
+def same_convolution(
+    x: Tensor, weight: Tensor, bias: Tensor, padding_mode: str, stride: int = 1
+) -> Tensor:
+    """torch's convolution with as much padding as keeps the size at stride 1."""
     margin = weight.shape[-1] // 2
     if padding_mode == "zeros":
-        return F.conv2d(x, weight, bias, padding=margin)
-    return F.conv2d(F.pad(x, (margin,) * 4, mode=_PADDING[padding_mode]), weight, bias)
+        return F.conv2d(x, weight, bias, stride, margin)
+    return F.conv2d(F.pad(x, (margin,) * 4, mode=_PADDING[padding_mode]), weight, bias, stride)
 
 
 def _residual_blocks_reference(x: Tensor, weights: Sequence[Block], padding_mode: str) -> Tensor:

@@ -1,5 +1,5 @@
 // residual_blocks against plain loops in double, for sanitizers and for processors other than this
-// one: test_residual_blocks_native.py builds and runs it. Prints the largest errors, exits with 1
+// one: test_native_builds.py builds and runs it. Prints the largest errors, exits with 1
 // if one is too large.
 #include <cmath>
 #include <cstdio>

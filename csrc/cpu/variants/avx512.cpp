@@ -1,5 +1,6 @@
 // Compiled with -mavx512f -mavx512bw -mavx512dq -mavx512vl -mfma. Nothing here may have external
 // linkage but the table: the linker would be free to hand this copy to CPUs that cannot run it.
+#include "cpu/direct_impl.h"
 #include "cpu/dispatch.h"
 #include "cpu/ends_impl.h"
 #include "cpu/map_impl.h"
@@ -13,6 +14,7 @@ const CpuKernels avx512_kernels = {
     patch_cross_entropy_backward,
     {winograd_kernels<4>(), winograd_kernels<5>(), winograd_kernels<6>()},
     map_kernels(),
-    end_kernels()};
+    end_kernels(),
+    direct_kernels()};
 
 }  // namespace simgan_fast

@@ -1,4 +1,5 @@
 // What every CPU of this architecture runs (SSE2 on x86-64, NEON on arm64); no flags of its own.
+#include "cpu/direct_impl.h"
 #include "cpu/dispatch.h"
 #include "cpu/ends_impl.h"
 #include "cpu/map_impl.h"
@@ -12,6 +13,7 @@ const CpuKernels baseline_kernels = {
     patch_cross_entropy_backward,
     {winograd_kernels<4>(), winograd_kernels<5>(), winograd_kernels<6>()},
     map_kernels(),
-    end_kernels()};
+    end_kernels(),
+    direct_kernels()};
 
 }  // namespace simgan_fast

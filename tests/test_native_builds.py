@@ -1,4 +1,4 @@
-"""The native residual_blocks built on its own: under sanitizers, for arm64, and its generated source."""
+"""The convolutions built on their own: under sanitizers, for arm64, and their generated source."""
 
 from __future__ import annotations
 
@@ -7,15 +7,16 @@ import platform
 import shutil
 import subprocess
 import sys
+from collections.abc import Iterable
 from pathlib import Path
 
 import pytest
 
 ROOT = Path(__file__).parents[1]
-CHECK = ROOT / "tests" / "native" / "residual_blocks_check.cpp"
+CHECKS = {"residual_blocks_check": 32, "patch_network_check": 10}  # lines that each prints
 PARTS = ("backward", "forward", "layout", "panels")
-COMMON = [f"csrc/cpu/{name}.cpp" for name in ("dispatch", "scratch", "threads")]
-COMMON += [f"csrc/cpu/residual_blocks_{part}.cpp" for part in PARTS]
+COMMON = [f"csrc/cpu/{name}.cpp" for name in ("dispatch", "maps", "patch_network", "scratch")]
+COMMON += ["csrc/cpu/threads.cpp", *(f"csrc/cpu/residual_blocks_{part}.cpp" for part in PARTS)]
 X86_LEVELS = {
     "avx2": ["-mavx2", "-mfma"],
     "avx512": ["-mavx512f", "-mavx512bw", "-mavx512dq", "-mavx512vl", "-mfma"],
@@ -23,26 +24,46 @@ X86_LEVELS = {
 ARM_COMPILER, ARM_EMULATOR = "aarch64-linux-gnu-g++", "qemu-aarch64"
 
 
-def build(folder: Path, compiler: str, levels: dict[str, list[str]], options: list[str]) -> Path:
-    """Compile the check with the given levels beside the baseline; gives the program."""
+def build(
+    folder: Path, compiler: str, levels: dict[str, list[str]], options: list[str]
+) -> dict[Path, int]:
+    """Compile the checks with the given levels beside the baseline; gives programs and the lines that each prints."""
     flags = ["-std=c++17", "-O1", "-ffp-contract=fast", "-Wno-psabi", f"-I{ROOT / 'csrc'}"]
     defined = [f"-DSIMGAN_FAST_{level.upper()}" for level in levels]
     sources = [(ROOT / name, defined) for name in COMMON]
-    sources += [(CHECK, []), (ROOT / "csrc/cpu/variants/baseline.cpp", [])]
+    sources += [(ROOT / "csrc/cpu/variants/baseline.cpp", [])]
     sources += [(ROOT / f"csrc/cpu/variants/{level}.cpp", own) for level, own in levels.items()]
-    objects, running = [], []
-    for source, own in sources:
-        objects.append(folder / f"{source.stem}.o")
-        command = [compiler, *flags, *options, *own, "-c", str(source), "-o", str(objects[-1])]
-        running.append(subprocess.Popen(command, stderr=subprocess.PIPE, text=True))
+    sources += [(ROOT / "tests" / "native" / f"{name}.cpp", []) for name in CHECKS]
+    commands = [
+        [
+            compiler,
+            *flags,
+            *options,
+            *own,
+            "-c",
+            str(source),
+            "-o",
+            str(folder / f"{source.stem}.o"),
+        ]
+        for source, own in sources
+    ]
+    together(commands)
+    common = [
+        str(folder / f"{source.stem}.o") for source, _ in sources if source.stem not in CHECKS
+    ]
+    together(
+        [compiler, *options, str(folder / f"{name}.o"), *common, "-o", str(folder / name)]
+        + ["-pthread", "-ldl"]
+        for name in CHECKS
+    )
+    return {folder / name: lines for name, lines in CHECKS.items()}
+
+
+def together(commands: Iterable[list[str]]) -> None:
+    running = [subprocess.Popen(c, stderr=subprocess.PIPE, text=True) for c in commands]
     for process in running:
         _, message = process.communicate()
         assert process.returncode == 0, message
-    program = folder / "check"
-    command = [compiler, *options, *map(str, objects), "-o", str(program), "-pthread", "-ldl"]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr
-    return program
 
 
 def run(command: list[str], level: str) -> str:
@@ -59,9 +80,9 @@ def run(command: list[str], level: str) -> str:
 def test_every_level_is_right_and_clean_under_sanitizers(tmp_path: Path) -> None:
     """AddressSanitizer and UndefinedBehaviorSanitizer; every pixel against plain loops in double."""
     options = ["-fsanitize=address,undefined", "-fno-sanitize-recover=all"]
-    program = build(tmp_path, "g++", X86_LEVELS, options)
-    printed = [run([str(program)], level) for level in ("baseline", *X86_LEVELS)]
-    assert all(text.count("\n") == 32 for text in printed)
+    for program, lines in build(tmp_path, "g++", X86_LEVELS, options).items():
+        for level in ("baseline", *X86_LEVELS):
+            assert run([str(program)], level).count(f"{level} ") == lines
 
 
 @pytest.mark.slow
@@ -71,8 +92,8 @@ def test_every_level_is_right_and_clean_under_sanitizers(tmp_path: Path) -> None
     reason=f"{ARM_COMPILER} and {ARM_EMULATOR} are not installed",
 )
 def test_the_baseline_is_right_on_arm64(tmp_path: Path) -> None:
-    program = build(tmp_path, ARM_COMPILER, {}, ["-static"])
-    assert run([ARM_EMULATOR, str(program)], "").count("baseline") == 32
+    for program, lines in build(tmp_path, ARM_COMPILER, {}, ["-static"]).items():
+        assert run([ARM_EMULATOR, str(program)], "").count("baseline ") == lines
 
 
 def test_the_transforms_are_what_their_script_writes() -> None:
