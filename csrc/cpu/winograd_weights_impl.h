@@ -7,18 +7,25 @@
 namespace simgan_fast {
 namespace {
 
-// One row and sixteen columns of the weights, zero where there is none.
+// One row and sixteen columns of the weights, zero where there is none. `kernels` in float: the
+// conversion is a vector's then.
 SIMGAN_FAST_INLINE void gather_kernels(const WeightView& from, int64_t row, int64_t column,
-                                       double kernels[3][3][kGroup]) {
+                                       float kernels[3][3][kGroup]) {
+    const bool whole = row < from.channels && column + kGroup <= from.channels;
     for (int i = 0; i < 3; ++i)
-        for (int j = 0; j < 3; ++j)
-            for (int64_t lane = 0; lane < kGroup; ++lane) {
-                const bool inside = row < from.channels && column + lane < from.channels;
-                kernels[i][j][lane] =
-                    inside ? from.weight[row * from.row + (column + lane) * from.column +
-                                         i * from.kernel_row + j * from.kernel_column]
-                           : 0;
+        for (int j = 0; j < 3; ++j) {
+            const float* first = from.weight + row * from.row + column * from.column +
+                                 i * from.kernel_row + j * from.kernel_column;
+            if (whole && from.column == 1) {
+                std::memcpy(kernels[i][j], first, sizeof kernels[i][j]);
+                continue;
             }
+            for (int64_t lane = 0; lane < kGroup; ++lane) {
+                const bool inside =
+                    whole || (row < from.channels && column + lane < from.channels);
+                kernels[i][j][lane] = inside ? first[lane * from.column] : 0;
+            }
+        }
 }
 
 // G g G^T in double, rounded once.
@@ -28,7 +35,8 @@ void transform_weights(const WeightView& from, int64_t channels, int64_t first, 
     constexpr int kPoints = W::kPoints;
     for (int64_t row = first; row < last; ++row) {
         for (int64_t column = 0; column < channels; column += kGroup) {
-            double kernels[3][3][kGroup], half[kPoints][3][kGroup];
+            float kernels[3][3][kGroup];
+            double half[kPoints][3][kGroup];
             gather_kernels(from, row, column, kernels);
             for (int p = 0; p < kPoints; ++p)
                 for (int j = 0; j < 3; ++j)

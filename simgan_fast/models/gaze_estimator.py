@@ -84,7 +84,9 @@ class GazeEstimator(nn.Module):
                 f"[n, {self.in_channels}, {self.image_size[0]}, {self.image_size[1]}]: resize them."
             )
         x = _standardised(images) if self.standardise else images
-        x = F.relu(self.conv2(F.relu(self.conv1(x))))
+        # After one channel torch takes channels first, and then converts in every layer that follows.
+        x = self.conv1(x).contiguous(memory_format=torch.channels_last)
+        x = F.relu(self.conv2(F.relu(x)))
         x = self.pool1(F.relu(self.conv3(x)))  # [n, 64, 18, 28] at the paper's size
         x = F.relu(self.conv5(F.relu(self.conv4(x))))
         x = self.pool2(x).flatten(1)  # [n, 192 * 9 * 14]
