@@ -20,18 +20,19 @@ bench-quick: $(VENV)/.installed-dev
 	$(BIN)/pytest benchmarks -s --peers torch --batches 1,32 --benchmark-sort=name
 
 bench-guard: $(VENV)/.installed-dev
+	$(BIN)/python benchmarks/instructions.py
 	$(BIN)/python benchmarks/guard.py
 
 lint: $(VENV)/.installed-dev
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
-	git ls-files 'csrc/*.h' 'csrc/*.cpp' 'tests/native/*.cpp' | xargs $(BIN)/clang-format --dry-run --Werror
+	git ls-files 'csrc/*.h' 'csrc/*.cpp' '*/native/*.cpp' | xargs $(BIN)/clang-format --dry-run --Werror
 
 format: $(VENV)/.installed-dev
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
-	git ls-files 'csrc/*.h' 'csrc/*.cpp' 'tests/native/*.cpp' | xargs $(BIN)/clang-format -i
+	git ls-files 'csrc/*.h' 'csrc/*.cpp' '*/native/*.cpp' | xargs $(BIN)/clang-format -i
 
 clean:
 	rm -rf $(VENV) build dist .mypy_cache .pytest_cache .ruff_cache

@@ -269,6 +269,8 @@ def _refine(arguments: argparse.Namespace) -> None:
 
 
 def _add_evaluate(commands: Any) -> None:
+    from simgan_fast.evaluation.gaze_training import GazeTraining
+
     example = (
         "simgan-fast evaluate gaze --train raw=simulated --train refined=refined --test photographs"
     )
@@ -296,7 +298,10 @@ def _add_evaluate(commands: Any) -> None:
         "--seeds", type=int, default=3, help="estimators per set (default: %(default)s)"
     )
     gaze.add_argument(
-        "--updates", type=int, default=1000, help="of each estimator (default: %(default)s)"
+        "--updates",
+        type=int,
+        default=GazeTraining.updates,
+        help="of each estimator (default: %(default)s)",
     )
     gaze.add_argument(
         "--size", type=image_size, help="HEIGHTxWIDTH that image folders are resized to"

@@ -2,14 +2,21 @@
 
 from __future__ import annotations
 
+from collections import deque
+from collections.abc import Iterator
+from concurrent.futures import Future
 from pathlib import Path
+from typing import Any
 
 from simgan_fast.data.export import open_writer
+from simgan_fast.devices import single_threads
 from simgan_fast.errors import InputError
 from simgan_fast.progress import Progress
-from simgan_fast.simulators.eyes import simulate_eyes
+from simgan_fast.simulators.eyes import EyeBatch, simulate_eyes
 
 SUBJECTS = ("eyes",)
+BATCH = 256  # images that a thread renders at a time
+AHEAD = 4  # batches rendered before they are asked for
 
 
 def simulate(
@@ -43,25 +50,32 @@ def simulate(
         raise InputError(f"subject is {subject!r}: this version simulates {', '.join(SUBJECTS)}.")
     if count < 1:
         raise InputError(f"count is {count}: simulate at least one image.")
-    batches = simulate_eyes(count, seed=seed, size=size, domain=domain, start=start)
-    first = next(batches)
+    first = next(simulate_eyes(1, seed=seed, size=size, domain=domain, start=start))
     labels = {name: values.shape[1] for name, values in first.labels.items()}
     writer = open_writer(
         out, format=format, shape=first.images.shape[1:], labels=labels, dtype="uint8"
     )
     with writer, Progress(count, "image", f"simulate {domain} {subject}") as progress:
-        number, batch = start, first
-        while True:
-            names = [
-                f"{domain}-{seed}-{index:07d}.png"
-                for index in range(number, number + len(batch.images))
-            ]
-            writer.add(
-                batch.images, names, batch.labels, source=f"simulate {subject} {domain} seed {seed}"
-            )
+        for batch in _batches(start, start + count, seed=seed, size=size, domain=domain):
+            numbers = range(batch.start, batch.start + len(batch))
+            names = [f"{domain}-{seed}-{number:07d}.png" for number in numbers]
+            source = f"simulate {subject} {domain} seed {seed}"
+            writer.add(batch.images, names, batch.labels, source=source)
             progress.update(len(names))
-            number += len(names)
-            following = next(batches, None)
-            if following is None:
-                return
-            batch = following
+
+
+def _batches(start: int, end: int, **settings: Any) -> Iterator[EyeBatch]:
+    """Images `start` to `end` in order, rendered by as many threads as torch has."""
+
+    def render(first: int) -> EyeBatch:
+        count = min(end, first + BATCH) - first
+        return next(simulate_eyes(count, start=first, batch_size=count, **settings))
+
+    with single_threads() as pool:
+        running: deque[Future[EyeBatch]] = deque()
+        for first in range(start, end, BATCH):
+            running.append(pool.submit(render, first))
+            if len(running) > AHEAD:
+                yield running.popleft().result()
+        while running:
+            yield running.popleft().result()
