@@ -1,11 +1,12 @@
-"""Prints benchmarks/results/cpu.json as the Markdown tables of docs/performance.md.
+"""Prints benchmarks/results/cpu.json as the Markdown tables of docs/performance.md, or as the README's chart.
 
-python benchmarks/table.py
+python benchmarks/table.py [--chart]
 """
 
 from __future__ import annotations
 
 import json
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,8 @@ TITLES = {
     "discriminator_training_step": "A training step of the discriminator",
 }
 OURS = "simgan_fast"
+CHART_SETTING = (2, 32)  # threads, batch
+BAR = 6  # characters that are once as long as ours
 Row = dict[str, Any]
 
 
@@ -43,9 +46,31 @@ def cell(row: Row) -> str:
     return f"{text} ({row['times_slower_than_ours']:.2f})"
 
 
+def chart(rows: Sequence[Row]) -> str:
+    """A bar for each implementation in one setting, as long as it takes."""
+    threads, batch = CHART_SETTING
+    lines = []
+    for case, title in TITLES.items():
+        lines.append(f"{title}, {batch} eyes, {threads} threads")
+        chosen = [
+            r for r in rows if (r["case"], r["threads"], r["batch"]) == (case, *CHART_SETTING)
+        ]
+        for row in sorted(chosen, key=lambda row: row["median_s"]):
+            bar = "\u2588" * round(BAR * row["times_slower_than_ours"])
+            name = (
+                row["implementation"].replace("torch_", "torch ").replace("_channels", " channels")
+            )
+            lines.append(f"  {name:26s} {bar} {row['median_s'] * 1e3:.0f} ms")
+        lines.append("")
+    return "\n".join(lines)
+
+
 def main() -> None:
-    """Print a table for every case."""
+    """Print a table for every case, or the chart."""
     content = json.loads(RESULTS.read_text())
+    if "--chart" in sys.argv:
+        print(chart(content["rows"]))
+        return
     for case in TITLES:
         rows = [row for row in content["rows"] if row["case"] == case]
         if rows:
