@@ -57,9 +57,8 @@ def chart(rows: Sequence[Row]) -> str:
         ]
         for row in sorted(chosen, key=lambda row: row["median_s"]):
             bar = "\u2588" * round(BAR * row["times_slower_than_ours"])
-            name = (
-                row["implementation"].replace("torch_", "torch ").replace("_channels", " channels")
-            )
+            name = row["implementation"]
+            name = name if name == OURS else name.replace("_", " ")
             lines.append(f"  {name:26s} {bar} {row['median_s'] * 1e3:.0f} ms")
         lines.append("")
     return "\n".join(lines)
