@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from simgan_fast.config import PRESETS, TrainingConfig, preset
 from simgan_fast.errors import InputError, Interrupted, TrainingDiverged
+from simgan_fast.jobs.prepare import prepare
 from simgan_fast.jobs.refine import refine
 from simgan_fast.jobs.simulate import simulate
 from simgan_fast.jobs.train import resume, train
@@ -31,6 +32,7 @@ __all__ = [
     "TrainingDiverged",
     "__version__",
     "keep_freed_memory",
+    "prepare",
     "preset",
     "refine",
     "resume",

@@ -20,6 +20,7 @@ from simgan_fast.memory import keep_freed_memory
 
 EXAMPLES = """examples:
   simgan-fast simulate eyes simulated --count 10000
+  simgan-fast prepare unityeyes UnityEyes/imgs simulated --size 35x55 --channels 1
   simgan-fast train --synthetic simulated --real photographs --out runs/first
   simgan-fast train --resume runs/first
   simgan-fast refine runs/first simulated refined
@@ -97,7 +98,15 @@ def _parser() -> argparse.ArgumentParser:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
-    for add in (_add_demo, _add_simulate, _add_train, _add_refine, _add_evaluate, _add_info):
+    for add in (
+        _add_demo,
+        _add_simulate,
+        _add_prepare,
+        _add_train,
+        _add_refine,
+        _add_evaluate,
+        _add_info,
+    ):
         add(commands)
     return parser
 
@@ -175,6 +184,53 @@ def _simulate(arguments: argparse.Namespace) -> None:
         for name in ("count", "domain", "size", "seed", "start", "format")
     }
     simulate(arguments.subject, arguments.out, **options)
+
+
+def _add_prepare(commands: Any) -> None:
+    from simgan_fast.data.readers.unityeyes import CROPS
+
+    parser = _command(
+        commands,
+        "prepare",
+        _prepare,
+        "pack a data set: UnityEyes, MPIIGaze, NumPy files, image folders",
+        "simgan-fast prepare unityeyes UnityEyes/imgs simulated --size 35x55 --channels 1",
+    )
+    parser.add_argument("--list", action="store_true", help="all formats, each with an example")
+    parser.add_argument("format", nargs="?", help="of the data set: see --list")
+    parser.add_argument("source", nargs="?", help="folder or file of the data set")
+    parser.add_argument("out", nargs="?", help="new folder for the packed set")
+    parser.add_argument("--size", type=image_size, help="HEIGHTxWIDTH that images are resized to")
+    parser.add_argument("--channels", type=int, choices=(1, 3), help="1: grey, 3: RGB")
+    parser.add_argument("--labels", metavar="CSV", help="folder: labels, if not its labels.csv")
+    parser.add_argument("--crop", choices=CROPS, help="unityeyes: around the eye [fixed]")
+
+
+def _prepare(arguments: argparse.Namespace) -> None:
+    from simgan_fast.jobs.prepare import formats_table, prepare
+
+    if arguments.list:
+        print(formats_table())
+        return
+    missing = [name for name in ("format", "source", "out") if getattr(arguments, name) is None]
+    if missing:
+        raise InputError(
+            f"{' and '.join(missing)} missing: prepare FORMAT SOURCE OUT; --list has the formats."
+        )
+    packed = prepare(
+        arguments.format,
+        arguments.source,
+        arguments.out,
+        size=arguments.size,
+        channels=arguments.channels,
+        labels=arguments.labels,
+        crop=arguments.crop,
+    )
+    channels, height, width = packed.shape
+    print(
+        f"{len(packed)} images of {height}x{width}, {channels} channel{'s' * (channels > 1)}, in {arguments.out}; "
+        f"labels: {', '.join(packed.labels) or 'none'}"
+    )
 
 
 def _add_train(commands: Any) -> None:

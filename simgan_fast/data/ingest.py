@@ -152,8 +152,9 @@ def _batches(reader: Reader, plan: _Plan, progress: Progress) -> Iterator[list[_
 
 
 def _check(sample: Sample) -> _Checked:
-    if isinstance(sample.image, np.ndarray):
-        return _Checked(sample, inspect_array(sample.image), sample.image)
+    if not isinstance(sample.image, Path):
+        pixels = sample.image if isinstance(sample.image, np.ndarray) else sample.image()
+        return _Checked(sample, inspect_array(pixels), pixels)
     try:
         data = sample.image.read_bytes()
     except OSError as error:

@@ -6,7 +6,7 @@ it (checking, decoding, resizing, packing) is `simgan_fast.data.ingest` and the 
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
@@ -24,12 +24,13 @@ class Sample:
     """One image on its way in.
 
     `name`: its identity in the set, a relative POSIX path such as "left/0001.png". `image`: an
-    image file, or pixels that are decoded already, uint8 or uint16 [h, w] or [h, w, c]. `labels`:
-    name -> [k] numbers. `source`: where it comes from, for people.
+    image file, or pixels that are decoded already, uint8 or uint16 [h, w] or [h, w, c], or a function
+    that gives such pixels and may raise `Rejected` (simgan_fast.data.image_files) with the reason
+    why the image is left out. `labels`: name -> [k] numbers. `source`: where it comes from, for people.
     """
 
     name: str
-    image: Path | np.ndarray
+    image: Path | np.ndarray | Callable[[], np.ndarray]
     labels: Mapping[str, np.ndarray] = field(default_factory=dict)
     source: str = ""
 

@@ -1,0 +1,99 @@
+"""Bring data sets, in the formats they come in, to packed sets. The readers are in `simgan_fast.data.readers`."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from simgan_fast.data.ingest import ingest
+from simgan_fast.data.packed import PackedSet
+from simgan_fast.data.readers import Reader
+from simgan_fast.data.readers.arrays import ArrayReader
+from simgan_fast.data.readers.folder import FolderReader
+from simgan_fast.data.readers.mpiigaze import MPIIGazeH5Reader, MPIIGazeReader
+from simgan_fast.data.readers.unityeyes import UnityEyesReader
+from simgan_fast.errors import InputError
+
+
+@dataclass(frozen=True)
+class Format:
+    """A format that can be read: its reader, what it is, an example, and the reader's own options."""
+
+    reader: Callable[..., Reader]
+    what: str
+    example: str
+    options: tuple[str, ...] = ()
+
+
+FORMATS = {
+    "folder": Format(
+        FolderReader,
+        "PNG and JPEG files, with labels.csv if there are labels",
+        "prepare folder photographs packed --size 35x55 --channels 1",
+        ("labels",),
+    ),
+    "npz": Format(
+        ArrayReader,
+        "a NumPy .npz with images and labels, or .npy with images",
+        "prepare npz eyes.npz packed",
+    ),
+    "unityeyes": Format(
+        UnityEyesReader,
+        "UnityEyes' pairs N.jpg and N.json",
+        "prepare unityeyes UnityEyes/imgs packed --size 35x55 --channels 1",
+        ("crop",),
+    ),
+    "mpiigaze": Format(
+        MPIIGazeReader,
+        "MPIIGaze's folder with Data/Normalized; the evaluation subset where its lists are",
+        "prepare mpiigaze MPIIGaze packed --size 35x55",
+    ),
+    "mpiigaze-h5": Format(
+        MPIIGazeH5Reader,
+        "the MPIIGaze.h5 of pytorch_mpiigaze",
+        "prepare mpiigaze-h5 MPIIGaze.h5 packed --size 35x55",
+    ),
+}
+
+
+def prepare(
+    format: str,
+    source: str | Path,
+    out: str | Path,
+    *,
+    size: tuple[int, int] | None = None,
+    channels: int | None = None,
+    **options: Any,
+) -> PackedSet:
+    """Read `source` and pack it into the new folder `out`, which appears whole or not at all.
+
+    Args:
+        format: one of `FORMATS`; docs/file_formats.md has what each reads.
+        source: a folder or file.
+        out: a new folder. Images that cannot be read are listed in its rejects.csv.
+        size: (height, width) to resize to, antialiased; by default the images keep theirs.
+        channels: 1 (grey) or 3 (RGB); by default what the images have.
+        options: of the format's reader: `labels` of folder, `crop` of unityeyes.
+
+    Returns the set. Raises InputError for an unknown format or option, and where nothing can be read.
+
+    >>> prepare("unityeyes", "UnityEyes/imgs", "simulated", size=(35, 55), channels=1)  # doctest: +SKIP
+    """
+    if format not in FORMATS:
+        raise InputError(f"format is {format!r}: want one of {', '.join(FORMATS)}.")
+    given = {name: value for name, value in options.items() if value is not None}
+    unknown = sorted(set(given) - set(FORMATS[format].options))
+    if unknown:
+        raise InputError(f"the format {format} takes no {unknown[0]}.")
+    reader = FORMATS[format].reader(source, **given)
+    return ingest(reader, out, size=size, channels=channels, origin=f"{format} {source}")
+
+
+def formats_table() -> str:
+    """All formats with an example, for people."""
+    lines = []
+    for name, entry in FORMATS.items():
+        lines += [f"{name:<12} {entry.what}", f"{'':<12}   simgan-fast {entry.example}"]
+    return "\n".join(lines)
