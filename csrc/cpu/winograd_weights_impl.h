@@ -21,8 +21,7 @@ SIMGAN_FAST_INLINE void gather_kernels(const WeightView& from, int64_t row, int6
                 continue;
             }
             for (int64_t lane = 0; lane < kGroup; ++lane) {
-                const bool inside =
-                    whole || (row < from.channels && column + lane < from.channels);
+                const bool inside = whole || (row < from.channels && column + lane < from.channels);
                 kernels[i][j][lane] = inside ? first[lane * from.column] : 0;
             }
         }
