@@ -14,7 +14,7 @@ from simgan_fast import cli, prepare
 from simgan_fast.data.packed import open_packed
 from simgan_fast.data.readers.unityeyes import labels_of
 from simgan_fast.errors import InputError
-from simgan_fast.evaluation.gaze_metrics import pitch_yaw_to_vector, vector_to_pitch_yaw
+from simgan_fast.gaze import pitch_yaw_to_vector, vector_to_pitch_yaw
 
 SHARED = Path(__file__).parents[2] / "shared" / "data"
 SIZE = (480, 640)

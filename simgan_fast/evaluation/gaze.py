@@ -24,8 +24,6 @@ from simgan_fast.evaluation.gaze_metrics import (
     angular_error,
     cumulative_curve,
     gaze_scores,
-    pitch_yaw_to_vector,
-    vector_to_pitch_yaw,
 )
 from simgan_fast.evaluation.gaze_training import (
     GazeTraining,
@@ -34,6 +32,7 @@ from simgan_fast.evaluation.gaze_training import (
     predict_gaze,
     train_gaze_estimator,
 )
+from simgan_fast.gaze import pitch_yaw_to_vector, vector_to_pitch_yaw
 from simgan_fast.progress import Progress
 
 __all__ = [

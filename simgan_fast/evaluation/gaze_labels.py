@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from simgan_fast.errors import InputError
-from simgan_fast.evaluation.gaze_metrics import pitch_yaw_to_vector
+from simgan_fast.gaze import pitch_yaw_to_vector
 
 ANGLE_NAMES = (("pitch", "yaw"), ("pitch_rad", "yaw_rad"))
 

@@ -1,46 +1,17 @@
-"""Gaze directions and how far two of them are apart.
-
-Axes are those of MPIIGaze's normalised camera (Zhang et al. 2015): x right, y down, z away from the camera. Gaze points
-from the eye to what it looks at, so z is negative for a subject who looks toward the camera.
-"""
+"""How far gaze directions are apart, and the scores made of that. Axes are those of `simgan_fast.gaze`."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 
 from simgan_fast.errors import InputError
-
-Floats = NDArray[np.float64]
+from simgan_fast.gaze import Floats, directions, pitch_yaw_to_vector, vector_to_pitch_yaw
 
 CLOSE_DEGREES = 7.0  # the threshold of the paper's table 2
 CURVE_DEGREES = tuple(range(26))  # the abscissa of the paper's figure 7
-
-
-def pitch_yaw_to_vector(pitch_yaw: ArrayLike) -> Floats:
-    """Unit gaze vectors [n, 3] of (pitch, yaw) [n, 2] in radians.
-
-    Pitch is positive upward, yaw positive toward the image's left (x < 0).
-
-    >>> pitch_yaw_to_vector([[0.0, 0.0]])[0] + 0.0
-    array([ 0.,  0., -1.])
-    """
-    pitch, yaw = _columns(pitch_yaw, 2, "pitch_yaw").T
-    return np.stack(
-        [-np.cos(pitch) * np.sin(yaw), -np.sin(pitch), -np.cos(pitch) * np.cos(yaw)], axis=1
-    )
-
-
-def vector_to_pitch_yaw(vectors: ArrayLike) -> Floats:
-    """(pitch, yaw) [n, 2] in radians of gaze vectors [n, 3] of any length.
-
-    MPIIGaze's pitch = asin(-y) and yaw = atan2(-x, -z) for unit vectors. Raises InputError for a vector without a
-    direction.
-    """
-    x, y, z = _directions(vectors, "vectors").T
-    return np.stack([np.arctan2(-y, np.hypot(x, z)), np.arctan2(-x, -z)], axis=1)
 
 
 def angular_error(predicted: ArrayLike, true: ArrayLike) -> Floats:
@@ -53,7 +24,7 @@ def angular_error(predicted: ArrayLike, true: ArrayLike) -> Floats:
     >>> angular_error([[0, 0, -1]], [[0, -1, 0]])
     array([90.])
     """
-    p, t = _directions(predicted, "predicted"), _directions(true, "true")
+    p, t = directions(predicted, "predicted"), directions(true, "true")
     if len(p) != len(t):
         raise InputError(
             f"{len(p)} predicted and {len(t)} true gaze vectors came: give one each per image."
@@ -110,23 +81,3 @@ def cumulative_curve(error_degrees: ArrayLike) -> list[float]:
     if error.ndim != 1 or len(error) == 0:
         raise InputError(f"errors of shape {list(error.shape)} came: want at least one, as [n].")
     return [float((error <= degrees).mean()) for degrees in CURVE_DEGREES]
-
-
-def _columns(values: ArrayLike, width: int, name: str) -> Floats:
-    array = np.asarray(values, np.float64)
-    if array.ndim != 2 or array.shape[1] != width:
-        raise InputError(f"{name} is {list(array.shape)}: want [n, {width}].")
-    return array
-
-
-def _directions(vectors: ArrayLike, name: str) -> Floats:
-    """The directions of finite [n, 3] vectors that are not zero, scaled to a largest coordinate of 1."""
-    array = _columns(vectors, 3, name)
-    bad = np.flatnonzero(~(np.isfinite(array).all(axis=1) & array.any(axis=1)))
-    if len(bad):
-        raise InputError(
-            f"{name} vector {bad[0]} is {array[bad[0]].tolist()} ({len(bad)} of {len(array)} are like it): a gaze "
-            "vector must be finite and not zero."
-        )
-    directions: Floats = array / np.abs(array).max(axis=1, keepdims=True)
-    return directions

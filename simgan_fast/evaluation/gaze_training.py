@@ -47,7 +47,7 @@ class GazeTraining:
     width_factor: float = 0.25  # of the convolutions; 1 is the paper
     fc_width_factor: float | None = 0.05  # of the hidden fully connected layers; None: width_factor
     standardise: bool = False  # each image to zero mean and unit variance
-    updates: int = 800  # mini-batches, whatever the size of the set
+    updates: int = 700  # mini-batches, whatever the size of the set
     batch_size: int = 32
     learning_rate: float = 1e-3  # of Adam, at its highest
     warm_up: int = 50  # updates of linear rise; a cosine takes the rate to 0 at the end

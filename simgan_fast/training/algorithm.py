@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Protocol
 
@@ -21,7 +21,8 @@ from simgan_fast.models.refiner import Refiner
 from simgan_fast.training.history import History
 from simgan_fast.training.losses import adversarial_loss, discriminator_loss, self_regularization
 
-Metrics = dict[str, Tensor]  # name to a detached scalar; read (and synchronised) only when logged
+# Name to a detached scalar, or to a function that computes it: done (and synchronised) only when logged.
+Metrics = dict[str, Tensor | Callable[[], Tensor]]
 
 
 class Feed(Protocol):
@@ -178,21 +179,24 @@ def frozen(model: nn.Module) -> Iterator[None]:
 def spread(refined: Tensor, synthetic: Tensor) -> Metrics:
     """How far refining moves pixels, and how different the images of a batch still are from one another."""
     return {
-        "mean_abs_change": (refined - synthetic).abs().mean(),
-        "diversity": refined.std(0).mean() / synthetic.std(0).mean().clamp(min=1e-6),
+        "mean_abs_change": lambda: (refined - synthetic).abs().mean(),
+        "diversity": lambda: refined.std(0).mean() / synthetic.std(0).mean().clamp(min=1e-6),
     }
 
 
 def decisions(logits_refined: Tensor, logits_real: Tensor) -> Metrics:
     """Shares of patches judged rightly, and how much the discriminator's probability varies over patches."""
-    refined, real = probability_refined(logits_refined), probability_refined(logits_real)
+    refined, real = logits_refined.detach(), logits_real.detach()
+    both = (refined, real)
     return {
-        "accuracy_refined": (refined > 0.5).float().mean(),
-        "accuracy_real": (real <= 0.5).float().mean(),
-        "decision_spread": torch.cat([refined.flatten(), real.flatten()]).std(),
+        "accuracy_refined": lambda: (probability_refined(refined) > 0.5).float().mean(),
+        "accuracy_real": lambda: (probability_refined(real) <= 0.5).float().mean(),
+        "decision_spread": lambda: torch.cat(
+            [probability_refined(logits).flatten() for logits in both]
+        ).std(),
     }
 
 
 def scalars(metrics: Metrics) -> dict[str, float]:
     """Metrics as plain numbers."""
-    return {name: float(value) for name, value in metrics.items()}
+    return {name: float(value() if callable(value) else value) for name, value in metrics.items()}

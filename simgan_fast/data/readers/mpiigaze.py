@@ -17,7 +17,7 @@ import numpy as np
 
 from simgan_fast.data.readers import Sample
 from simgan_fast.errors import InputError
-from simgan_fast.evaluation.gaze_metrics import pitch_yaw_to_vector
+from simgan_fast.gaze import pitch_yaw_to_vector
 
 SIDES = ("left", "right")
 LISTS = Path("Evaluation Subset", "sample list for eye image")
