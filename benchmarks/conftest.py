@@ -9,6 +9,8 @@ from typing import Any
 import pytest
 from interleaved import RESULTS, Timing, write_results
 
+from simgan_fast import _native
+
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption(
@@ -25,6 +27,12 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     )
     parser.addoption("--threads", default="1,2", help="numbers of threads that the refiner runs on")
     parser.addoption("--batches", default="1,32,128", help="numbers of images it is given at once")
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _native_part() -> None:
+    """Without it every figure would be that of the plain-PyTorch twins."""
+    assert _native.AVAILABLE, f"the native part is missing: {_native.MISSING}"
 
 
 @pytest.fixture(scope="session")
