@@ -24,7 +24,17 @@ LISTS = Path("Evaluation Subset", "sample list for eye image")
 MIRRORED = np.array([-1.0, 1.0, 1.0])  # x of a vector in the mirror image
 
 
-class MPIIGazeReader:
+class _GazeLabels:
+    @property
+    def labels(self) -> Mapping[str, int]:
+        return {"gaze": 3}
+
+    @property
+    def pixel_labels(self) -> frozenset[str]:
+        return frozenset()
+
+
+class MPIIGazeReader(_GazeLabels):
     """Both eyes of `folder`, the data set's own (with `Data/Normalized` in it) or `Normalized` itself.
 
     Right eyes are mirrored, and their gaze with them, so that all are left eyes as the simulators' are. Label: `gaze`,
@@ -58,14 +68,6 @@ class MPIIGazeReader:
         if self._chosen is not None:
             self.files = [f for f in self.files if f"{f.parent.name}/{f.stem}" in self._chosen]
         self._count = self._number()
-
-    @property
-    def labels(self) -> Mapping[str, int]:
-        return {"gaze": 3}
-
-    @property
-    def pixel_labels(self) -> frozenset[str]:
-        return frozenset()
 
     @property
     def title(self) -> str:
@@ -124,7 +126,7 @@ class MPIIGazeReader:
         return loaded
 
 
-class MPIIGazeH5Reader:
+class MPIIGazeH5Reader(_GazeLabels):
     """All persons of a MPIIGaze.h5. Label: `gaze`; names are "p00/0000.png" and so on.
 
     Raises InputError for a file that is no such file, and where h5py is not installed.
@@ -145,14 +147,6 @@ class MPIIGazeH5Reader:
             raise InputError(f"{self.file} is no MPIIGaze.h5 ({error}): make it again.") from None
         if not self._people:
             raise InputError(f"{self.file} is no MPIIGaze.h5: it has no group p00.")
-
-    @property
-    def labels(self) -> Mapping[str, int]:
-        return {"gaze": 3}
-
-    @property
-    def pixel_labels(self) -> frozenset[str]:
-        return frozenset()
 
     @property
     def title(self) -> str:
