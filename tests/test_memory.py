@@ -15,10 +15,12 @@ def step():
     return [torch.ones(size) for size in (10_000_000, 3_000_000, 5_000_000)]  # 72 MB
 for _ in range(4):  # the first ones find a place for each
     step()
-before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+faults = []
 for _ in range(5):
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
     step()
-print(done, resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
+    faults.append(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
+print(done, min(faults))
 """
 glibc_only = pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="not glibc")
 
@@ -27,7 +29,7 @@ glibc_only = pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="not g
 def test_memory_freed_is_used_again(run_python: Callable[..., str]) -> None:
     (_, usual), (done, kept) = (run_python(SCRIPT, way).split() for way in ("leave", "keep"))
     assert done == "True"
-    assert int(kept) < int(usual) / 4
+    assert int(kept) < int(usual) / 10
 
 
 @pytest.mark.parametrize("name", ["MALLOC_TRIM_THRESHOLD_", "GLIBC_TUNABLES"])

@@ -111,6 +111,14 @@ def test_unityeyes_leaves_out_what_is_not_whole(tmp_path: Path) -> None:
     assert "damaged or cut off" in reasons["5.jpg"] and "outside" in reasons["6.jpg"]
 
 
+def test_unityeyes_eye_of_absurd_size_is_left_out(tmp_path: Path) -> None:
+    folder = unityeyes(tmp_path / "imgs", count=2)
+    far = [f"(-{10**9}.0, 240.0, 1.0)" for _ in range(5)]
+    (folder / "1.json").write_text(json.dumps(annotation(caruncle_2d=far)))
+    packed = prepare("unityeyes", folder, tmp_path / "packed", crop="eye-width")
+    assert packed.names == ["2.jpg"] and "many times as large" in dict(packed.rejects)["1.jpg"]
+
+
 def test_a_genuine_annotation_of_unityeyes() -> None:
     file = SHARED / "unityeyes_original_annotation.json"
     if not file.is_file():
@@ -169,10 +177,39 @@ def test_mpiigaze_reads_what_the_evaluation_lists_name(tmp_path: Path) -> None:
     (lists / "p00.txt").write_text("day02/0009.jpg left\n")
     with pytest.raises(InputError, match=r"names p00/day02/0009\.jpg"):
         prepare("mpiigaze", folder, tmp_path / "again")
+    (lists / "p00.txt").write_text("day77/0001.jpg left\n")
+    with pytest.raises(InputError, match="names p00/day77, which"):
+        prepare("mpiigaze", folder, tmp_path / "again")
+    assert len(prepare("mpiigaze", folder, tmp_path / "all", evaluation=False)) == 10
     (lists / "p00.txt").write_text("day02 0009\n")
     with pytest.raises(InputError, match="line 1, is 'day02 0009'"):
         prepare("mpiigaze", folder, tmp_path / "again")
     assert not (tmp_path / "again").exists()
+
+
+@pytest.mark.parametrize("damage", ["cut", "empty", "zeros", "another"])
+def test_mpiigaze_that_is_damaged(tmp_path: Path, damage: str) -> None:
+    folder, _ = mpiigaze(tmp_path / "MPIIGaze", {"day01": 3})
+    file = folder / "Data" / "Normalized" / "p00" / "day01.mat"
+    data = file.read_bytes()
+    if damage == "another":
+        pytest.importorskip("scipy.io").savemat(file, {"data": 1.0, "filenames": "x"})
+    else:
+        spoiled = {"cut": data[: len(data) // 2], "empty": b"", "zeros": bytes(len(data))}
+        file.write_bytes(spoiled[damage])
+    with pytest.raises(InputError, match=r"day01\.mat is no day of MPIIGaze"):
+        prepare("mpiigaze", folder, tmp_path / "packed")
+    assert not (tmp_path / "packed").exists()
+
+
+def test_npz_whose_packing_is_damaged(tmp_path: Path) -> None:
+    file = tmp_path / "eyes.npz"
+    np.savez_compressed(file, images=np.random.default_rng(0).integers(0, 9, (9, 20, 20), np.uint8))
+    data = bytearray(file.read_bytes())
+    data[100:600] = bytes(500)
+    file.write_bytes(data)
+    with pytest.raises(InputError, match="cannot be read"):
+        prepare("npz", file, tmp_path / "packed")
 
 
 def test_mpiigaze_h5(tmp_path: Path) -> None:

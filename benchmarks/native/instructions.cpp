@@ -1,7 +1,6 @@
 // Runs one native op once, for benchmarks/instructions.py to count its instructions: those of
 // `measured`. Sizes are small, as callgrind is slow, but fill every loop.
 #include <cstdio>
-#include <cstring>
 #include <functional>
 #include <map>
 #include <string>

@@ -7,11 +7,12 @@
 
 namespace simgan_fast {
 
-// c[i] = start[i] + the sum over pieces s of a[i, s] * b[s], then the ReLU: rows i, and
-//   a[i, s]: `depth` floats at a + i * a_row + s * a_piece,
-//   b: `pieces * depth` rows of `columns` floats, packed: strips of DirectKernels::strip columns,
-//   the last maybe of fewer, each contiguous, start[i], c[i]: `columns` floats at start + i *
-//   start_row and c + i * c_row; they may be the same. Columns are a multiple of 16.
+// c[i] = start[i] + the sum over pieces s of a[i, s] * b[s], then the ReLU, for rows i. There are
+// - a[i, s]: `depth` floats at a + i * a_row + s * a_piece;
+// - b: `pieces * depth` rows of `columns` floats, packed: strips of DirectKernels::strip columns,
+//   the last maybe of fewer, each contiguous;
+// - start[i], c[i]: `columns` floats at start + i * start_row and c + i * c_row, maybe the same.
+// Columns are a multiple of 16.
 struct MapProduct {
     const float* a;
     int64_t a_row, a_piece, pieces, depth;

@@ -9,6 +9,7 @@
 #include "cpu/dispatch.h"
 #include "cpu/maps.h"
 #include "cpu/scratch.h"
+#include "cpu/slots.h"
 #include "cpu/threads.h"
 
 namespace simgan_fast {
@@ -20,12 +21,6 @@ constexpr int kLast = kPatchConvolutions - 1;
 // The maps of an image: the outputs of convolutions 0, 1, 2 and 3, and what convolution 2 reads,
 // the pooled output of 1.
 constexpr int kMaps = 5, kPooled = 4;
-
-// Images are dealt to so many sums of weight gradients, each added up in order and then together in
-// order: the result does not depend on the number of threads.
-int64_t slots_of(int64_t images) {
-    return std::min<int64_t>(images, images < 64 ? 8 : 16);
-}
 
 // Sizes, and where things lie.
 struct PatchLayout {
@@ -254,19 +249,11 @@ class Backward {
             for (int64_t i = start(slot); i < start(slot + 1); ++i) run_image(i, sums, own);
         });
         if (to_.weights[0] == nullptr) return;
-        parallel_for(kParts, p_.threads, [&](int64_t part, int64_t) {
-            const int64_t begin = sum_.floats * part / kParts,
-                          end = sum_.floats * (part + 1) / kParts;
-            for (int64_t slot = 1; slot < slots_; ++slot)
-                for (int64_t i = begin; i < end; ++i)
-                    sums_.data()[i] += sums_.data()[slot * sum_.floats + i];
-        });
+        add_slots(sums_.data(), slots_, sum_.floats, p_.threads);
         for (int i = 0; i < kPatchConvolutions; ++i) write(i);
     }
 
   private:
-    static constexpr int64_t kParts = 16;  // of the sums, to add them up
-
     // grads: maps like those of the forward pass, each the gradient before the ReLU.
     void run_image(int64_t image, float* sums, float* grads) const {
         const CpuKernels& kernels = cpu_kernels();

@@ -4,16 +4,12 @@
 #include "cpu/dispatch.h"
 #include "cpu/residual_blocks_layout.h"
 #include "cpu/residual_blocks_panels.h"
+#include "cpu/slots.h"
 #include "cpu/threads.h"
 
 namespace simgan_fast {
 namespace {
 
-// Images are dealt to so many sums of weight gradients, each added up in order and then together in
-// order: the result does not depend on the number of threads. More slots than threads cost time.
-int64_t slots_of(int64_t images) {
-    return images < 64 ? std::min<int64_t>(images, 8) : 16;
-}
 constexpr int64_t kImagesAtOnce = 4;  // of a slot, before their products are turned into weights
 
 // Sums over images, of one slot: where in them each gradient lies, in floats. Those of the blocks'
@@ -70,12 +66,7 @@ class Backward {
             for (int64_t first = start(slot); first < end; first += kImagesAtOnce)
                 run_images(slot, worker, first, std::min(end, first + kImagesAtOnce), to.x);
         });
-        parallel_for(kParts, p_.threads, [&](int64_t part, int64_t) {
-            const int64_t begin = sum_.floats * part / kParts;
-            const int64_t count = sum_.floats * (part + 1) / kParts - begin;
-            for (int64_t slot = 1; slot < slots_; ++slot)
-                add(sums(slot) + begin, count, sums(0) + begin);
-        });
+        add_slots(sums(0), slots_, sum_.floats, p_.threads);
         parallel_for(2 * p_.blocks * 9, p_.threads, [&](int64_t index, int64_t) {
             write_weight(index / 9, index % 9, to.weight);
         });
@@ -85,8 +76,6 @@ class Backward {
     }
 
   private:
-    static constexpr int64_t kParts = 64;  // of the sums, to add them up
-
     // Images [first, last), block by block from the last.
     void run_images(int64_t slot, int64_t worker, int64_t first, int64_t last,
                     float* grad_x) const {
@@ -183,10 +172,6 @@ class Backward {
         for (int64_t out = 0; out < p_.ends->out_channels; ++out)
             std::copy_n(sums(0) + sum_.last_weight + out * padded, c, to.last_weight + out * c);
         std::copy_n(sums(0) + sum_.last_bias, p_.ends->out_channels, to.last_bias);
-    }
-
-    static void add(const float* from, int64_t count, float* to) {
-        for (int64_t i = 0; i < count; ++i) to[i] += from[i];
     }
 
     int64_t start(int64_t slot) const { return p_.images * slot / slots_; }

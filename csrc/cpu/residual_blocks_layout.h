@@ -17,7 +17,7 @@ const WinogradKernels& kernels_of(const ResidualBlocks& p);
 struct Layout {
     explicit Layout(const ResidualBlocks& p)
         : map(padded_map(p)),
-          floats(map.rows * map.columns * map.channels),
+          floats(floats_of(map)),
           kept(2 * p.blocks + (p.ends ? 1 : 0)),
           x_floats(p.height * p.width * (p.ends ? p.ends->in_channels : p.channels)),
           y_floats(p.height * p.width * (p.ends ? p.ends->out_channels : p.channels)) {}

@@ -49,6 +49,7 @@ FORMATS = {
         MPIIGazeReader,
         "MPIIGaze's folder with Data/Normalized; the evaluation subset where its lists are",
         "prepare mpiigaze MPIIGaze packed --size 35x55",
+        ("evaluation",),
     ),
     "mpiigaze-h5": Format(
         MPIIGazeH5Reader,
@@ -75,7 +76,7 @@ def prepare(
         out: a new folder. Images that cannot be read are listed in its rejects.csv.
         size: (height, width) to resize to, antialiased; by default the images keep theirs.
         channels: 1 (grey) or 3 (RGB); by default what the images have.
-        options: of the format's reader: `labels` of folder, `crop` of unityeyes.
+        options: of the format's reader: `labels` of folder, `crop` of unityeyes, `evaluation` of mpiigaze.
 
     Returns the set. Raises InputError for an unknown format or option, and where nothing can be read.
 

@@ -38,7 +38,8 @@ def patch_network(
             padding_mode is "reflect".
         convolutions: five pairs (weight, bias) as in `nn.Conv2d`: [c1, c, 3, 3], [c2, c1, 3, 3], [c3, c2, 3, 3],
             [c4, c3, 1, 1] and [classes, c4, 1, 1]. The native kernel takes c1 to c4 that are multiples of 16.
-        padding_mode: "zeros" or "reflect", as in `nn.Conv2d`, of the 3x3 convolutions; the pooling never pads.
+        padding_mode: "zeros" or "reflect", as in `nn.Conv2d`, of the 3x3 convolutions; the pooling looks at
+            what is inside.
         impl: "auto", "native" or "reference". SIMGAN_FAST_CONV=direct makes "auto" the reference, as in
             `residual_blocks`.
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import zlib
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from zipfile import BadZipFile
@@ -54,10 +55,15 @@ class ArrayReader:
 def _read(file: Path) -> tuple[np.ndarray, dict[str, np.ndarray]]:
     try:
         content = np.load(file, mmap_mode="r" if file.suffix == ".npy" else None)
-        arrays = {"images": content} if isinstance(content, np.ndarray) else dict(content.items())
-    except (OSError, ValueError, EOFError, BadZipFile) as error:
+        if isinstance(content, np.ndarray):
+            arrays = {"images": content}
+        else:
+            with content:
+                arrays = dict(content.items())
+    except (OSError, ValueError, EOFError, BadZipFile, zlib.error) as error:
+        reason = str(error).partition("\n")[0]
         raise InputError(
-            f"{file} cannot be read ({str(error).splitlines()[0]}): want a .npy or .npz file of plain numbers."
+            f"{file} cannot be read ({reason}): want a .npy or .npz file of plain numbers."
         ) from None
     key = next((key for key in IMAGE_KEYS if key in arrays), None)
     if key is None:

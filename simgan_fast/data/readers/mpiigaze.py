@@ -8,8 +8,11 @@ what the script of Hysts' pytorch_mpiigaze makes of the evaluation subset: `pNN/
 from __future__ import annotations
 
 import importlib
+import math
 import re
+import zlib
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +24,15 @@ from simgan_fast.gaze import pitch_yaw_to_vector
 
 SIDES = ("left", "right")
 LISTS = Path("Evaluation Subset", "sample list for eye image")
+_DAMAGED = (
+    OSError,
+    LookupError,
+    ValueError,
+    TypeError,
+    AttributeError,
+    NotImplementedError,
+    zlib.error,
+)
 MIRRORED = np.array([-1.0, 1.0, 1.0])  # x of a vector in the mirror image
 
 
@@ -51,7 +63,7 @@ class MPIIGazeReader(_GazeLabels):
 
     def __init__(self, folder: str | Path, evaluation: bool | None = None) -> None:
         folder = Path(folder)
-        self._loadmat = _needed("scipy.io", "scipy").loadmat
+        self._scipy = _needed("scipy.io", "scipy")
         places = (folder / "Data" / "Normalized", folder / "Normalized", folder)
         self.folder = next((place for place in places if any(place.glob("p*/day*.mat"))), folder)
         self.files = sorted(self.folder.glob("p*/day*.mat"))
@@ -66,7 +78,13 @@ class MPIIGazeReader(_GazeLabels):
             raise InputError(f"{folder} has no '{LISTS}': leave evaluation out to read all eyes.")
         self._chosen = _read_lists(lists) if lists is not None and evaluation is not False else None
         if self._chosen is not None:
-            self.files = [f for f in self.files if f"{f.parent.name}/{f.stem}" in self._chosen]
+            days = {f"{file.parent.name}/{file.stem}": file for file in self.files}
+            missing = sorted(set(self._chosen) - set(days))
+            if missing:
+                raise InputError(
+                    f"the evaluation list names {missing[0]}, which {self.folder} does not hold."
+                )
+            self.files = [file for day, file in days.items() if day in self._chosen]
         self._count = self._number()
 
     @property
@@ -100,12 +118,18 @@ class MPIIGazeReader(_GazeLabels):
     def _number(self) -> int:
         if self._chosen is not None:
             return sum(map(len, self._chosen.values()))
-        return sum(2 * len(self._load(file)["names"]) for file in self.files)
+        return sum(len(SIDES) * self._images_of(file) for file in self.files)
+
+    def _images_of(self, file: Path) -> int:
+        """By the file's table of contents alone."""
+        with self._explained(file):
+            shapes = {name: shape for name, shape, _ in self._scipy.whosmat(file)}
+            return math.prod(shapes["filenames"])
 
     def _load(self, file: Path) -> dict[str, Any]:
         """Names without suffix, and of each eye images [n, h, w] and gaze [n, 3]; a day of one image comes squeezed."""
-        try:
-            content = self._loadmat(file, struct_as_record=False, squeeze_me=True)
+        with self._explained(file):
+            content = self._scipy.loadmat(file, struct_as_record=False, squeeze_me=True)
             names = [Path(str(name)).stem for name in np.atleast_1d(content["filenames"])]
             eyes = {side: getattr(content["data"], side) for side in SIDES}
             loaded: dict[str, Any] = {"names": names}
@@ -114,16 +138,15 @@ class MPIIGazeReader(_GazeLabels):
                 loaded[side] = (images, np.asarray(eye.gaze).reshape(-1, 3))
                 if len(images) != len(names) or len(loaded[side][1]) != len(names):
                     raise ValueError(f"{len(names)} names, {len(images)} {side} eyes")
-        except (
-            OSError,
-            ValueError,
-            KeyError,
-            AttributeError,
-            TypeError,
-            NotImplementedError,
-        ) as error:
-            raise InputError(f"{file} is no day of MPIIGaze ({error}): fetch it again.") from None
         return loaded
+
+    @contextmanager
+    def _explained(self, file: Path) -> Iterator[None]:
+        """InputError for whatever a damaged or another file makes of its reading."""
+        try:
+            yield
+        except (*_DAMAGED, self._scipy.matlab.MatReadError) as error:
+            raise InputError(f"{file} is no day of MPIIGaze ({error}): fetch it again.") from None
 
 
 class MPIIGazeH5Reader(_GazeLabels):
@@ -165,7 +188,7 @@ def _read_lists(folder: Path) -> dict[str, list[tuple[str, str]]]:
     """Of each day, "p00/day01", the images and sides that the lists pNN.txt name: lines like "day13/0203.jpg left"."""
     chosen: dict[str, list[tuple[str, str]]] = {}
     for file in sorted(folder.glob("p*.txt")):
-        for number, line in enumerate(file.read_text().splitlines(), 1):
+        for number, line in enumerate(file.read_text(errors="replace").splitlines(), 1):
             found = re.fullmatch(r"\s*(day\d+)/(\w+)\.jpg\s+(left|right)\s*", line)
             if found is None:
                 raise InputError(f"{file}, line {number}, is {line!r}: want 'day13/0203.jpg left'.")

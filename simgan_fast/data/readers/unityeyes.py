@@ -23,6 +23,7 @@ HALF_SIZE = (
     42,
     70,
 )  # rows and columns to each side of the middle of the lids, of a render of 640x480
+LARGEST = 4  # half of a crop's side, in units of the image's longer side
 EYE_WIDTHS = 1.5  # width of the crop "eye-width", of which the height is ASPECT
 ASPECT = 36 / 60
 LID_POINTS, LATERAL = 16, 8  # of interior_margin_2d; the one at the outer corner
@@ -119,6 +120,8 @@ class UnityEyesReader:
             half = EYE_WIDTHS * across / 2 * np.array([1, ASPECT])
         left, top = (int(x) for x in np.rint(middle - half))
         right, bottom = (int(x) for x in (left, top) + np.rint(2 * half))
+        if max(half) > LARGEST * max(size):
+            raise Rejected("the eye is many times as large as the image")
         if right <= 0 or bottom <= 0 or left >= width or top >= height or min(half) < 1:
             raise Rejected("the eye is outside of the image")
         return left, top, right, bottom
