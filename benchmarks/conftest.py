@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from interleaved import RESULTS, Timing, write_results
 
-from simgan_fast import _native
+from simgan_fast import _native, keep_freed_memory
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -33,6 +33,12 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 def _native_part() -> None:
     """Without it every figure would be that of the plain-PyTorch twins."""
     assert _native.AVAILABLE, f"the native part is missing: {_native.MISSING}"
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _keep_freed_memory() -> None:
+    """As the commands do, for everyone alike: or whoever allocates after a page was given back pays for clearing it."""
+    keep_freed_memory()
 
 
 @pytest.fixture(scope="session")

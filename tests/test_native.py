@@ -94,6 +94,26 @@ def test_every_level_agrees_with_the_baseline(
                 assert error(x, y, CPU_LEVELS.floor) < CPU_LEVELS.relative, (level, name)
 
 
+PERMUTATIONS = """
+import json, sys
+from simgan_fast.ops import permutation
+golden = json.load(open(sys.argv[1]))["permutation"]
+arguments = [{name: x for name, x in case.items() if name != "values"} for case in golden]
+print(json.dumps([permutation(**each, impl="native").tolist() for each in arguments]))
+whole, twin = (permutation(1000, 3, 990, impl=impl) for impl in ("native", "reference"))
+assert whole.equal(twin)
+"""
+
+
+@needs_native
+@pytest.mark.parametrize("level", LEVELS)
+def test_every_level_permutes_alike(level: str, run_python: Callable[..., str]) -> None:
+    golden = Path(__file__).parent / "golden" / "random.json"
+    printed = run_python(PERMUTATIONS, str(golden), SIMGAN_FAST_CPU=level)
+    expected = [case["values"] for case in json.loads(golden.read_text())["permutation"]]
+    assert json.loads(printed) == expected
+
+
 def test_everything_works_without_the_native_part(run_python: Callable[..., str]) -> None:
     script = (
         WITHOUT

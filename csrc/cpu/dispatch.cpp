@@ -71,4 +71,8 @@ void patch_cross_entropy_backward_cpu(const PatchCrossEntropy& p, const float* g
     cpu_kernels().patch_cross_entropy_backward(p, grad, grad_logits);
 }
 
+void permutation_cpu(const PermutationSlice& p) {
+    cpu_kernels().permute(p);
+}
+
 }  // namespace simgan_fast

@@ -7,12 +7,14 @@
 #include "cpu/direct.h"
 #include "cpu/winograd.h"
 #include "patch_cross_entropy.h"
+#include "random_ops.h"
 
 namespace simgan_fast {
 
 struct CpuKernels {
     int64_t (*patch_cross_entropy)(const PatchCrossEntropy&, float*, float*);
     void (*patch_cross_entropy_backward)(const PatchCrossEntropy&, const float*, float*);
+    void (*permute)(const PermutationSlice&);
     WinogradKernels winograd[3];
     MapKernels maps;
     EndKernels ends;

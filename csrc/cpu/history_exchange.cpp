@@ -5,25 +5,23 @@
 #include <vector>
 
 #include "cpu/threads.h"
-#include "random.h"
+#include "random_ops.h"
 
 namespace simgan_fast {
 namespace {
 
 constexpr int64_t kPageBytes = 4096;
 constexpr int64_t kRowsAhead = 4;
-constexpr int64_t kBytesOfAThread = 1 << 16;  // less is not worth waking one
+constexpr int64_t kBytesOfAThread = 1 << 18;  // less is not worth waking one
 
-using Rows = std::vector<unsigned char*>;
+using Slots = std::vector<int64_t>;
 
-// Where in the buffer rows first, first + 1, ... below `last` of this step and stream lie.
-Rows rows_of(const HistoryExchange& p, uint32_t stream, int64_t first, int64_t last) {
-    const Permutation permutation = make_permutation(
-        static_cast<uint64_t>(p.slots), static_cast<uint64_t>(*p.counter), stream, p.seed);
-    Rows rows(static_cast<size_t>(last - first));
-    for (int64_t i = first; i < last; ++i)
-        rows[i - first] = p.buffer + static_cast<int64_t>(permuted(permutation, i)) * p.row_bytes;
-    return rows;
+// The slots of rows first, first + 1, ... below `last` in this step and stream.
+Slots slots_of(const HistoryExchange& p, uint32_t stream, int64_t first, int64_t last) {
+    Slots slots(static_cast<size_t>(last - first));
+    permutation_cpu({slots.data(), first, last - first, p.slots, static_cast<uint64_t>(*p.counter),
+                     p.seed, stream});
+    return slots;
 }
 
 // The rows are scattered over more pages than the TLB holds, so each is asked for ahead of time.
@@ -50,30 +48,30 @@ inline __attribute__((always_inline)) void approach(const unsigned char* row, in
     __builtin_prefetch(row + bytes, 1);
 }
 
-// Calls copy(places in the buffer, which of them, row) for every row of this step and stream, rows
-// shared out.
+// Calls copy(slots, which of them, row) for every row of this step and stream, rows shared out.
 template <typename Copy>
 void for_rows(const HistoryExchange& p, uint32_t stream, const Copy& copy) {
     const int64_t parts =
         std::max<int64_t>(1, std::min(p.threads, p.rows * p.row_bytes / kBytesOfAThread));
     parallel_for(parts, p.threads, [&](int64_t part, int64_t) {
         const int64_t first = p.rows * part / parts, last = p.rows * (part + 1) / parts;
-        const Rows rows = rows_of(p, stream, first, last);
-        for (size_t i = 0; i < rows.size(); ++i) copy(rows, i, first + static_cast<int64_t>(i));
+        const Slots slots = slots_of(p, stream, first, last);
+        for (size_t i = 0; i < slots.size(); ++i) copy(slots, i, first + static_cast<int64_t>(i));
     });
 }
 
 }  // namespace
 
 void history_exchange_cpu(const HistoryExchange& p) {
+    const auto place = [&](int64_t slot) { return p.buffer + slot * p.row_bytes; };
     if (p.rows > 0) {
-        for_rows(p, 0, [&](const Rows& places, size_t i, int64_t row) {
-            const unsigned char* next = places[std::min(i + 1, places.size() - 1)];
-            draw(p.drawn + row * p.row_bytes, places[i], next, p.row_bytes);
+        for_rows(p, 0, [&](const Slots& slots, size_t i, int64_t row) {
+            const unsigned char* next = place(slots[std::min(i + 1, slots.size() - 1)]);
+            draw(p.drawn + row * p.row_bytes, place(slots[i]), next, p.row_bytes);
         });
-        for_rows(p, 1, [&](const Rows& places, size_t i, int64_t row) {
-            if (i + kRowsAhead < places.size()) approach(places[i + kRowsAhead], p.row_bytes);
-            std::memcpy(places[i], p.fresh + row * p.row_bytes, p.row_bytes);
+        for_rows(p, 1, [&](const Slots& slots, size_t i, int64_t row) {
+            if (i + kRowsAhead < slots.size()) approach(place(slots[i + kRowsAhead]), p.row_bytes);
+            std::memcpy(place(slots[i]), p.fresh + row * p.row_bytes, p.row_bytes);
         });
     }
     ++*p.counter;

@@ -5,6 +5,7 @@
 #include "cpu/ends_impl.h"
 #include "cpu/map_impl.h"
 #include "cpu/patch_cross_entropy_impl.h"
+#include "cpu/random_impl.h"
 #include "cpu/winograd_impl.h"
 
 namespace simgan_fast {
@@ -12,6 +13,7 @@ namespace simgan_fast {
 const CpuKernels avx2_kernels = {
     patch_cross_entropy,
     patch_cross_entropy_backward,
+    permute,
     {winograd_kernels<4>(), winograd_kernels<5>(), winograd_kernels<6>()},
     map_kernels(),
     end_kernels(),
