@@ -187,8 +187,6 @@ def _simulate(arguments: argparse.Namespace) -> None:
 
 
 def _add_prepare(commands: Any) -> None:
-    from simgan_fast.data.readers.unityeyes import CROPS
-
     parser = _command(
         commands,
         "prepare",
@@ -203,7 +201,10 @@ def _add_prepare(commands: Any) -> None:
     parser.add_argument("--size", type=image_size, help="HEIGHTxWIDTH that images are resized to")
     parser.add_argument("--channels", type=int, choices=(1, 3), help="1: grey, 3: RGB")
     parser.add_argument("--labels", metavar="CSV", help="folder: labels, if not its labels.csv")
-    parser.add_argument("--crop", choices=CROPS, help="unityeyes: around the eye [fixed]")
+    parser.add_argument(
+        "--crop",
+        help="unityeyes [fixed], unityeyes2 [eye-width]: around the eye: fixed, eye-width, none",
+    )
 
 
 def _prepare(arguments: argparse.Namespace) -> None:

@@ -14,6 +14,7 @@ from simgan_fast.data.readers.arrays import ArrayReader
 from simgan_fast.data.readers.folder import FolderReader
 from simgan_fast.data.readers.mpiigaze import MPIIGazeH5Reader, MPIIGazeReader
 from simgan_fast.data.readers.unityeyes import UnityEyesReader
+from simgan_fast.data.readers.unityeyes2 import UnityEyes2Reader
 from simgan_fast.errors import InputError
 
 
@@ -43,6 +44,12 @@ FORMATS = {
         UnityEyesReader,
         "UnityEyes' pairs N.jpg and N.json",
         "prepare unityeyes UnityEyes/imgs packed --size 35x55 --channels 1",
+        ("crop",),
+    ),
+    "unityeyes2": Format(
+        UnityEyes2Reader,
+        "UnityEyes 2's N.json with N_<camera>.jpg, or the older N.jpg",
+        "prepare unityeyes2 UnityEyes2/EER_eye_data packed --size 35x55 --channels 1",
         ("crop",),
     ),
     "mpiigaze": Format(
@@ -76,7 +83,8 @@ def prepare(
         out: a new folder. Images that cannot be read are listed in its rejects.csv.
         size: (height, width) to resize to, antialiased; by default the images keep theirs.
         channels: 1 (grey) or 3 (RGB); by default what the images have.
-        options: of the format's reader: `labels` of folder, `crop` of unityeyes, `evaluation` of mpiigaze.
+        options: of the format's reader: `labels` of folder, `crop` of unityeyes and unityeyes2, `evaluation` of
+            mpiigaze.
 
     Returns the set. Raises InputError for an unknown format or option, and where nothing can be read.
 

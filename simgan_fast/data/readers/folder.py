@@ -36,7 +36,7 @@ class FolderReader:
 
     def __init__(self, folder: str | Path, labels: str | Path | None = None) -> None:
         self.folder = Path(folder)
-        self.names = _image_names(self.folder)
+        self.names = image_names(self.folder)
         self.labels_file = Path(labels) if labels is not None else self.folder / LABELS_FILE
         self._values: dict[str, np.ndarray] = {}
         if labels is not None or self.labels_file.is_file():
@@ -70,7 +70,8 @@ def natural_order(name: str) -> tuple[object, ...]:
     return numbered, name
 
 
-def _image_names(folder: Path) -> list[str]:
+def image_names(folder: Path) -> list[str]:
+    """The names of the image files under `folder` as `FolderReader` takes them; InputError where there are none."""
     if not folder.exists():
         raise InputError(f"the image folder {folder} does not exist.")
     if not folder.is_dir():

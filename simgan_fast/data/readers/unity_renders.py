@@ -1,0 +1,199 @@
+"""What the readers of UnityEyes and UnityEyes 2 share: annotations, crops around the eye, samples that may fail.
+
+Both programs write points as texts "(x, y, z)", in pixels from the bottom-left corner of the image.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from simgan_fast.data.image_files import Rejected
+from simgan_fast.data.readers import Sample
+from simgan_fast.errors import InputError
+
+CROPS = ("fixed", "eye-width", "none")
+HALF_SIZE = (
+    42,
+    70,
+)  # rows and columns to each side of the middle of the lids, of a render of 640x480
+LARGEST = 4  # half of a crop's side, in units of the image's longer side
+EYE_WIDTHS = 1.5  # width of the crop "eye-width", of which the height is ASPECT
+ASPECT = 36 / 60
+LID_POINTS, LATERAL = 16, 8  # of interior_margin_2d; the one at the outer corner
+LABELS = {"gaze": 3, "pupil": 2, "eyelids": 2 * LID_POINTS, "head_pose": 3}
+PIXELS = frozenset({"pupil", "eyelids"})
+ANNOTATION_BYTES = 4 << 20  # the programs write 5 to 100 KiB
+LONGEST = 1e12  # of a coordinate: what lies farther off is damage, and would overflow later on
+
+Floats = NDArray[np.float64]
+Box = tuple[int, int, int, int]  # left, top, right, bottom in whole pixels
+
+
+class RenderSamples:
+    """The samples of `entries`, (name, image file, rest) each; `_labels_and_box` says what an annotation holds."""
+
+    folder: Path
+    entries: Sequence[tuple[str, Path, Any]]
+
+    @property
+    def labels(self) -> Mapping[str, int]:
+        return LABELS
+
+    @property
+    def pixel_labels(self) -> frozenset[str]:
+        return PIXELS & self.labels.keys()
+
+    @property
+    def title(self) -> str:
+        return str(self.folder)
+
+    def __len__(self) -> int:
+        return len(self.entries)
+
+    def __iter__(self) -> Iterator[Sample]:
+        for name, file, rest in self.entries:
+            try:
+                yield self._sample(name, file, rest)
+            except Rejected as reason:
+                yield Sample(name, partial(fail, str(reason)), source=self.title)
+
+    def _sample(self, name: str, file: Path, rest: Any) -> Sample:
+        labels, box = self._labels_and_box(rest, jpeg_size(file))
+        for label in self.pixel_labels:
+            labels[label] = labels[label] - np.tile(box[:2], labels[label].size // 2)
+        return Sample(name, partial(cropped, file, box), labels, source=self.title)
+
+    def _labels_and_box(self, rest: Any, size: tuple[int, int]) -> tuple[dict[str, Floats], Box]:
+        """Positions in pixels of the whole image of `size` (height, width), and the crop; or Rejected."""
+        raise NotImplementedError
+
+
+def folder_of_renders(folder: str | Path, inside: Sequence[str]) -> Path:
+    """`folder`, or the first of the sub-folders `inside` that it has; InputError where it is none."""
+    folder = Path(folder)
+    if not folder.is_dir():
+        raise InputError(f"the folder {folder} does not exist.")
+    return next((folder / name for name in inside if (folder / name).is_dir()), folder)
+
+
+def read_annotation(file: Path) -> Any:
+    """The JSON in `file`; Rejected where it is missing, no JSON, or too large."""
+    try:
+        if file.stat().st_size > ANNOTATION_BYTES:
+            raise Rejected(f"its annotation {file.name} is larger than {ANNOTATION_BYTES} bytes")
+        return json.loads(file.read_text(encoding="utf-8-sig"))
+    except FileNotFoundError:
+        raise Rejected(f"its annotation {file.name} is missing") from None
+    except (OSError, ValueError, RecursionError) as error:
+        raise damaged(file, error) from None
+
+
+def damaged(file: Path, error: Exception) -> Rejected:
+    """What to raise for an annotation of which `error` came."""
+    kind, text = type(error).__name__, str(error)[:200]  # a text of the file may be in it
+    return Rejected(f"its annotation {file.name} is damaged ({kind}: {text})")
+
+
+def numbers(text: Any) -> list[float]:
+    """Of "(1.0, 2.0, 3.0)", three or four; ValueError for anything else."""
+    if not isinstance(text, str) or not re.fullmatch(r"\s*\([^()]*\)\s*", text):
+        raise ValueError(f"{str(text)[:50]!r} is no vector")
+    found = [float(part) for part in text.strip()[1:-1].split(",")]
+    if len(found) not in (3, 4) or not all(abs(number) <= LONGEST for number in found):  # NaN too
+        raise ValueError(f"{text[:50]!r} is no vector")
+    return found
+
+
+def points(texts: Any, height: int) -> Floats:
+    """x to the right and y down from the top-left corner, [n, 2]; ValueError where there is none."""
+    if not isinstance(texts, list) or not texts:
+        raise ValueError("a list of points is missing")
+    return np.array([(x, height - y) for x, y, *_ in map(numbers, texts)])
+
+
+def direction(vector: Sequence[float]) -> Floats:
+    """`vector` [3] with length 1; ValueError where it has none."""
+    length = float(np.linalg.norm(vector))
+    if not length > 0:
+        raise ValueError("the gaze has no direction")
+    return np.array(vector) / length
+
+
+def eye_labels(content: Mapping[str, Any], height: int) -> dict[str, Floats]:
+    """`pupil` and `eyelids` in pixels of the whole image, and `head_pose`, as both programs write them."""
+    lids = points(content["interior_margin_2d"], height)
+    if len(lids) != LID_POINTS:
+        raise ValueError(f"{len(lids)} points in interior_margin_2d")
+    around = np.concatenate([lids[:LATERAL], lids[: LATERAL - 1 : -1]])
+    pitch, yaw, roll = numbers(content["head_pose"])[:3]
+    return {
+        "pupil": points(content["iris_2d"], height).mean(0) - 0.5,
+        "eyelids": around.reshape(-1) - 0.5,
+        "head_pose": np.array([_turned(pitch), _turned(yaw - 180), _turned(roll)]),
+    }
+
+
+def crop_box(eyelids: Floats, across: float | None, size: tuple[int, int]) -> Box:
+    """The crop of an image of `size` (height, width) around `eyelids`: "fixed", or for an eye `across` pixels wide.
+
+    Raises Rejected where the eye is outside of the image, or absurdly large.
+    """
+    height, width = size
+    corners = eyelids.reshape(-1, 2) + 0.5  # from pixels' centres to their corners
+    middle = (corners.min(0) + corners.max(0)) / 2
+    half = np.array(HALF_SIZE[::-1], float)
+    if across is not None:
+        half = EYE_WIDTHS * across / 2 * np.array([1, ASPECT])
+    left, top = (int(x) for x in np.rint(middle - half))
+    right, bottom = (int(x) for x in (left, top) + np.rint(2 * half))
+    if max(half) > LARGEST * max(size):
+        raise Rejected("the eye is many times as large as the image")
+    if right <= 0 or bottom <= 0 or left >= width or top >= height or min(half) < 1:
+        raise Rejected("the eye is outside of the image")
+    return left, top, right, bottom
+
+
+def jpeg_size(file: Path) -> tuple[int, int]:
+    """(height, width); Rejected where there is no JPEG."""
+    try:
+        with Image.open(file, formats=("JPEG",)) as image:
+            return int(image.height), int(image.width)
+    except FileNotFoundError:
+        raise Rejected("the image is missing") from None
+    except PermissionError as error:
+        raise Rejected(f"cannot be read: {error.strerror}") from None
+    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError):
+        raise Rejected("not a JPEG file") from None
+
+
+def cropped(file: Path, box: Box) -> np.ndarray:
+    """The pixels of `box` [h, w] or [h, w, 3]; beyond the border the edge repeats."""
+    left, top, right, bottom = box
+    try:
+        with Image.open(file, formats=("JPEG",)) as image:
+            pixels = np.asarray(image if image.mode == "L" else image.convert("RGB"))
+    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+        raise Rejected(f"damaged or cut off: {error}") from None
+    height, width = pixels.shape[:2]
+    rows = np.clip(np.arange(top, bottom), 0, height - 1)
+    columns = np.clip(np.arange(left, right), 0, width - 1)
+    return pixels[rows][:, columns]
+
+
+def fail(reason: str) -> np.ndarray:
+    """For a sample that is known to be left out."""
+    raise Rejected(reason)
+
+
+def _turned(degrees: float) -> float:
+    """Brought to [-180, 180)."""
+    return (degrees + 180) % 360 - 180
