@@ -13,6 +13,7 @@ from simgan_fast.data.readers import Reader
 from simgan_fast.data.readers.arrays import ArrayReader
 from simgan_fast.data.readers.folder import FolderReader
 from simgan_fast.data.readers.mpiigaze import MPIIGazeH5Reader, MPIIGazeReader
+from simgan_fast.data.readers.syntheseyes import SynthesEyesReader
 from simgan_fast.data.readers.unityeyes import UnityEyesReader
 from simgan_fast.data.readers.unityeyes2 import UnityEyes2Reader
 from simgan_fast.errors import InputError
@@ -51,6 +52,11 @@ FORMATS = {
         "UnityEyes 2's N.json with N_<camera>.jpg, or the older N.jpg",
         "prepare unityeyes2 UnityEyes2/EER_eye_data packed --size 35x55 --channels 1",
         ("crop",),
+    ),
+    "syntheseyes": Format(
+        SynthesEyesReader,
+        "SynthesEyes' f01/f01_36_0.1963_-0.7854.png, names that tell the gaze",
+        "prepare syntheseyes SynthEyes_data packed --size 35x55 --channels 1",
     ),
     "mpiigaze": Format(
         MPIIGazeReader,
