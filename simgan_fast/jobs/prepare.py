@@ -11,6 +11,7 @@ from simgan_fast.data.ingest import ingest
 from simgan_fast.data.packed import PackedSet
 from simgan_fast.data.readers import Reader
 from simgan_fast.data.readers.arrays import ArrayReader
+from simgan_fast.data.readers.eye_gaze_h5 import EyeGazeH5Reader
 from simgan_fast.data.readers.folder import FolderReader
 from simgan_fast.data.readers.mpiigaze import MPIIGazeH5Reader, MPIIGazeReader
 from simgan_fast.data.readers.syntheseyes import SynthesEyesReader
@@ -68,6 +69,11 @@ FORMATS = {
         MPIIGazeH5Reader,
         "the MPIIGaze.h5 of pytorch_mpiigaze",
         "prepare mpiigaze-h5 MPIIGaze.h5 packed --size 35x55",
+    ),
+    "eye-gaze-h5": Format(
+        EyeGazeH5Reader,
+        "gaze.h5 or real_gaze.h5 of Kaggle's 4quant/eye-gaze",
+        "prepare eye-gaze-h5 gaze.h5 packed",
     ),
 }
 
