@@ -191,7 +191,7 @@ def _add_prepare(commands: Any) -> None:
         commands,
         "prepare",
         _prepare,
-        "pack a data set: UnityEyes, MPIIGaze, NumPy files, image folders",
+        "pack a data set: UnityEyes, MPIIGaze, NYU hands, NumPy files, image folders and others",
         "simgan-fast prepare unityeyes UnityEyes/imgs simulated --size 35x55 --channels 1",
     )
     parser.add_argument("--list", action="store_true", help="all formats, each with an example")
@@ -203,8 +203,11 @@ def _add_prepare(commands: Any) -> None:
     parser.add_argument("--labels", metavar="CSV", help="folder: labels, if not its labels.csv")
     parser.add_argument(
         "--crop",
-        help="unityeyes [fixed], unityeyes2 [eye-width]: around the eye: fixed, eye-width, none",
+        help="unityeyes [fixed], unityeyes2 [eye-width]: fixed, eye-width, none; nyu-hands: box, mask, none [box]",
     )
+    parser.add_argument("--kind", help="nyu-hands: depth or synthdepth [depth]")
+    parser.add_argument("--view", help="nyu-hands: camera 1, 2, 3 or all [1]")
+    parser.add_argument("--values", help="nyu-hands: millimetres, paper or metric [millimetres]")
 
 
 def _prepare(arguments: argparse.Namespace) -> None:
@@ -226,6 +229,9 @@ def _prepare(arguments: argparse.Namespace) -> None:
         channels=arguments.channels,
         labels=arguments.labels,
         crop=arguments.crop,
+        kind=arguments.kind,
+        view=arguments.view,
+        values=arguments.values,
     )
     channels, height, width = packed.shape
     print(

@@ -14,6 +14,7 @@ from simgan_fast.data.readers.arrays import ArrayReader
 from simgan_fast.data.readers.eye_gaze_h5 import EyeGazeH5Reader
 from simgan_fast.data.readers.folder import FolderReader
 from simgan_fast.data.readers.mpiigaze import MPIIGazeH5Reader, MPIIGazeReader
+from simgan_fast.data.readers.nyu_hands import NYUHandsReader
 from simgan_fast.data.readers.syntheseyes import SynthesEyesReader
 from simgan_fast.data.readers.unityeyes import UnityEyesReader
 from simgan_fast.data.readers.unityeyes2 import UnityEyes2Reader
@@ -75,6 +76,12 @@ FORMATS = {
         "gaze.h5 or real_gaze.h5 of Kaggle's 4quant/eye-gaze",
         "prepare eye-gaze-h5 gaze.h5 packed",
     ),
+    "nyu-hands": Format(
+        NYUHandsReader,
+        "the NYU hand pose data, real or rendered depth, with joints",
+        "prepare nyu-hands nyu_hand_dataset_v2 packed --kind synthdepth --size 224x224",
+        ("kind", "view", "crop", "values", "size"),
+    ),
 }
 
 
@@ -96,7 +103,7 @@ def prepare(
         size: (height, width) to resize to, antialiased; by default the images keep theirs.
         channels: 1 (grey) or 3 (RGB); by default what the images have.
         options: of the format's reader: `labels` of folder, `crop` of unityeyes and unityeyes2, `evaluation` of
-            mpiigaze.
+            mpiigaze, `kind`, `view`, `crop` and `values` of nyu-hands (which resizes by the nearest pixel).
 
     Returns the set. Raises InputError for an unknown format or option, and where nothing can be read.
 
@@ -108,6 +115,8 @@ def prepare(
     unknown = sorted(set(given) - set(FORMATS[format].options))
     if unknown:
         raise InputError(f"the format {format} takes no {unknown[0]}.")
+    if size is not None and "size" in FORMATS[format].options:
+        given["size"] = size  # a reader that resizes by itself
     reader = FORMATS[format].reader(source, **given)
     return ingest(reader, out, size=size, channels=channels, origin=f"{format} {source}")
 

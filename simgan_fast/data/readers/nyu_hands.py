@@ -1,0 +1,269 @@
+"""The NYU hand pose data (Tompson et al., ACM TOG 2014): `dataset/{train,test}`, depth images of hands with joints.
+
+A folder holds `depth_V_NNNNNNN.png`, what camera V (1 to 3) saw in frame N (from 1), `synthdepth_V_NNNNNNN.png`, the
+hand model rendered in the same pose, and `joint_data.mat` with `joint_uvd` and `joint_xyz` [3, N, 36, 3]. 14 of the 36
+joints are those that all evaluate (DeepPrior++, V2V-PoseNet, AWR): tip and middle of little, ring, middle and index
+finger, tip, middle and root of the thumb, two of the wrist, and the palm's centre, which is the hand's.
+
+The crop is that of the code for the paper: around the pixels of the synthetic image, for the real image too. Whether
+the paper cut out a box or the hand's outline it does not say; `crop` offers both.
+"""
+
+from __future__ import annotations
+
+import importlib
+import re
+import warnings
+import zlib
+from collections.abc import Iterator, Mapping
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from simgan_fast import depth as depths
+from simgan_fast.data.image_files import Rejected
+from simgan_fast.data.readers import Sample
+from simgan_fast.depth import Box
+from simgan_fast.errors import InputError
+
+KINDS, CROPS = ("depth", "synthdepth"), ("box", "mask", "none")
+VALUES = ("millimetres", "paper", "metric")
+VIEWS = (1, 2, 3)
+JOINTS = (0, 3, 6, 9, 12, 15, 18, 21, 24, 25, 27, 30, 31, 32)  # of the 36; the last is the palm
+MARGIN = 10  # pixels around the hand, before the box is made square
+FRAMES = 1 << 17  # more than that is damage, and is not read
+_DAMAGED = (OSError, LookupError, ValueError, TypeError, NotImplementedError, zlib.error)
+
+
+class NYUHandsReader:
+    """The hands in `folder`: the data set's own, its `dataset`, or one of `train` and `test`, with a joint_data.mat.
+
+    Args:
+        kind: "depth", the camera's images, or "synthdepth", the rendered ones.
+        view: 1, 2 or 3, or "all". Default 1, the camera in front, which is the one that results are reported for.
+        crop: "box", a square around the hand, 10 pixels larger than the pixels of the synthetic image, the same for
+            both kinds; "mask", that, with depth only where the synthetic image has some, so that a real image has an
+            empty background too; "none", the whole image. Beyond the border there is no depth.
+        values: "millimetres", uint16 as they are; "paper" and "metric", encoded for training by `encode_paper` and
+            `encode_metric` of simgan_fast.depth, which has the inverses. Without depth is 0 in the first two, far in
+            the last.
+        size: (height, width) to resize crops to, by the nearest pixel: a mean of hand and background would be a depth
+            where nothing is. Give it here and not to `ingest`, which takes such means; `prepare` does.
+
+    Labels: `joints` 14 x (x, y) in pixels of the image as it comes out; `joints_xyz` 14 x (x, y, z) in mm, x right, y
+    up, z away from the camera; `centre`, the depth of the palm in mm; `box`, left, top, right and bottom of the crop in
+    pixels of the whole image. An image that is damaged, has no synthetic one to crop by, or no joints is left out and
+    listed in rejects.csv. Frames without an image are passed over, so that a part of the set can be read.
+
+    Raises InputError for a folder that holds no such images, a joint_data.mat that cannot be read, an unknown option,
+    and where SciPy is not installed.
+
+    >>> reader = NYUHandsReader("nyu_hand_dataset_v2", kind="synthdepth", size=(224, 224))  # doctest: +SKIP
+    """
+
+    def __init__(
+        self,
+        folder: str | Path,
+        kind: str = "depth",
+        view: int | str = 1,
+        crop: str = "box",
+        values: str = "millimetres",
+        size: tuple[int, int] | None = None,
+    ) -> None:
+        self.kind, self.crop, self.values = kind, crop, values
+        for name, value, known in (
+            ("kind", kind, KINDS),
+            ("view", str(view), (*map(str, VIEWS), "all")),
+            ("crop", crop, CROPS),
+            ("values", values, VALUES),
+        ):
+            if value not in known:
+                raise InputError(f"{name} is {value!r}: want one of {', '.join(known)}.")
+        if size is not None and (len(size) != 2 or min(size) < 1):
+            raise InputError(f"size is {size}: want (height, width) in pixels, as in (224, 224).")
+        self.size = size
+        self.folder = Path(folder)
+        views = VIEWS if str(view) == "all" else (int(view),)
+        self._frames = [
+            frame
+            for prefix, place in _splits(self.folder)
+            for frame in self._of(prefix, place, views)
+        ]
+        if not self._frames:
+            raise InputError(f"{folder} holds no {kind}_{views[0]}_0000001.png or the like.")
+
+    @property
+    def labels(self) -> Mapping[str, int]:
+        return {"joints": 2 * len(JOINTS), "joints_xyz": 3 * len(JOINTS), "centre": 1, "box": 4}
+
+    @property
+    def pixel_labels(self) -> frozenset[str]:
+        return frozenset({"joints"})
+
+    @property
+    def title(self) -> str:
+        return str(self.folder)
+
+    def __len__(self) -> int:
+        return len(self._frames)
+
+    def __iter__(self) -> Iterator[Sample]:
+        for name, place, uvd, xyz in self._frames:
+            if uvd is None or xyz is None:
+                reason = "joint_data.mat has no such frame"
+            elif not (np.isfinite(uvd).all() and np.isfinite(xyz).all() and 0 < xyz[-1, 2] < 65536):
+                reason = "its joints are no numbers, or behind the camera"
+            else:
+                frame = _Frame(self, place / name.rpartition("/")[2], uvd, xyz)
+                yield Sample(name, frame.pixels, frame, source=self.title)
+                continue
+            yield Sample(name, partial(_fail, reason), source=self.title)
+
+    def _of(self, prefix: str, place: Path, views: tuple[int, ...]) -> Iterator[Any]:
+        """Name, folder, and joints (u, v, d) and (x, y, z) [14, 3] of each image; None where there are none."""
+        uvd, xyz = (
+            _joints(place / "joint_data.mat", name, views) for name in ("joint_uvd", "joint_xyz")
+        )
+        pattern = re.compile(rf"{self.kind}_([123])_([0-9]{{7}})\.png")
+        found = [pattern.fullmatch(file.name) for file in sorted(place.iterdir())]
+        for match in found:
+            if match is not None and int(match[1]) in views:
+                view, row = views.index(int(match[1])), int(match[2]) - 1
+                known = 0 <= row < min(uvd.shape[1], xyz.shape[1])
+                joints = (uvd[view, row], xyz[view, row]) if known else (None, None)
+                yield prefix + match[0], place, *joints
+
+
+class _Frame(Mapping[str, np.ndarray]):
+    """An image and labels that move with the crop. That needs the synthetic image, so both are read when asked."""
+
+    def __init__(
+        self, reader: NYUHandsReader, file: Path, uvd: np.ndarray, xyz: np.ndarray
+    ) -> None:
+        self._reader, self._file, self._uvd, self._xyz = reader, file, uvd, xyz
+        self._box: Box | None = None
+
+    def pixels(self) -> np.ndarray:
+        """uint16 [h, w], cropped, resized and encoded."""
+        reader = self._reader
+        depth = _read(self._file)
+        if reader.crop != "none":
+            synthetic = depth if reader.kind == "synthdepth" else _read(self._synthetic())
+            self._box = hand_box(synthetic)
+            if reader.crop == "mask":
+                depth = np.where(synthetic > 0, depth, 0).astype(np.uint16)
+            depth = depths.crop_depth(depth, self._box)
+        if reader.size is not None:
+            depth = depths.resize_depth(depth, reader.size)
+        if reader.values == "paper":
+            return depths.encode_paper(depth)
+        return depths.encode_metric(depth, self._centre()) if reader.values == "metric" else depth
+
+    def __getitem__(self, label: str) -> np.ndarray:
+        if label == "joints_xyz":
+            return self._xyz.reshape(-1)
+        if label == "centre":
+            return np.array([self._centre()])
+        left, top, right, bottom = box = self._known_box()
+        if label == "box":
+            return np.array(box)
+        if label != "joints":
+            raise KeyError(label)
+        height, width = self._reader.size or (bottom - top, right - left)
+        scale = np.array([width / (right - left), height / (bottom - top)])
+        moved: np.ndarray = (self._uvd[:, :2] - [left, top] + 0.5) * scale - 0.5
+        return moved.reshape(-1)
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._reader.labels)
+
+    def __len__(self) -> int:
+        return len(self._reader.labels)
+
+    def _centre(self) -> float:
+        return float(self._xyz[-1, 2])
+
+    def _known_box(self) -> Box:
+        if self._reader.crop == "none":
+            return 0, 0, depths.WIDTH, depths.HEIGHT
+        if self._box is None:
+            self._box = hand_box(_read(self._synthetic()))
+        return self._box
+
+    def _synthetic(self) -> Path:
+        return self._file.with_name(f"synthdepth{self._file.name[len(self._reader.kind) :]}")
+
+
+def hand_box(synthetic: np.ndarray) -> Box:
+    """Left, top, right, bottom of the square around the pixels of a synthetic depth image, MARGIN larger than they are.
+
+    It may reach over the border. Raises Rejected where there is no such pixel.
+    """
+    rows, columns = (np.flatnonzero((synthetic > 0).any(axis)) for axis in (1, 0))
+    if not len(rows):
+        raise Rejected("its synthetic image is empty: there is no hand to crop around")
+    edges = [(int(line[0]) - MARGIN, int(line[-1]) + 1 + MARGIN) for line in (columns, rows)]
+    side = max(last - first for first, last in edges)
+    left, top = ((first + last - side) // 2 for first, last in edges)
+    return left, top, left + side, top + side
+
+
+def _read(file: Path) -> np.ndarray:
+    """Millimetres of one file; Rejected where it is missing or no such image."""
+    try:
+        with Image.open(file, formats=("PNG",)) as image:
+            if image.mode != "RGB" or image.size != (depths.WIDTH, depths.HEIGHT):
+                raise Rejected(
+                    f"{file.name} is {image.mode} {image.height}x{image.width}: want RGB 480x640"
+                )
+            pixels = np.asarray(image)
+    except FileNotFoundError:
+        raise Rejected(f"{file.name} is missing") from None
+    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+        raise Rejected(f"{file.name} is damaged or cut off: {error}") from None
+    return depths.decode_nyu(pixels)
+
+
+def _splits(folder: Path) -> list[tuple[str, Path]]:
+    """Prefix of the names, and folder, of each part of the set."""
+    for place in (folder / "dataset", folder):
+        parts = [name for name in ("train", "test") if (place / name / "joint_data.mat").is_file()]
+        if parts:
+            return [(f"{name}/", place / name) for name in parts]
+    if not (folder / "joint_data.mat").is_file():
+        raise InputError(
+            f"{folder} holds no part of the NYU hands: want dataset/train or dataset/test with a joint_data.mat in it."
+        )
+    return [("", folder)]
+
+
+def _joints(file: Path, name: str, views: tuple[int, ...]) -> np.ndarray:
+    """[views, n, 14, 3] of the array `name`; that one alone is read, once its declared shape is known to be right."""
+    try:
+        scipy: Any = importlib.import_module("scipy.io")
+    except ImportError:
+        raise InputError(
+            "this format needs scipy, which is not installed: pip install 'simgan-fast[formats]'."
+        ) from None
+    try:
+        # Opened here, because SciPy does not tell why a file cannot be; its warning is its value too.
+        with open(file, "rb") as stream, warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            shape = {found: shape for found, shape, _ in scipy.whosmat(stream)}[name]
+            if len(shape) != 4 or shape[0] != 3 or shape[2:] != (36, 3) or shape[1] > FRAMES:
+                raise ValueError(f"{name} is {list(shape)}, and [3, n, 36, 3] was expected")
+            stream.seek(0)
+            joints = scipy.loadmat(stream, variable_names=[name])[name]
+        if not isinstance(joints, np.ndarray):
+            raise ValueError(str(joints)[:200])
+        chosen = joints[[view - 1 for view in views]][:, :, list(JOINTS)]
+        return np.ascontiguousarray(chosen, np.float32)
+    except (*_DAMAGED, scipy.matlab.MatReadError) as error:
+        raise InputError(f"{file} cannot be read ({error}): fetch it again.") from None
+
+
+def _fail(reason: str) -> np.ndarray:
+    raise Rejected(reason)
