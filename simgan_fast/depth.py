@@ -33,8 +33,8 @@ def decode_nyu(pixels: NDArray[np.uint8]) -> Depth:
     >>> decode_nyu(np.array([[[0, 3, 2]]], np.uint8))
     array([[770]], dtype=uint16)
     """
-    wide = pixels.astype(np.uint16)  # before the shift, which would overflow in 8 bits
-    depth: Depth = (wide[..., 1] << np.uint16(8)) | wide[..., 2]
+    high = pixels[..., 1].astype(np.uint16)  # before the shift, which would overflow in 8 bits
+    depth: Depth = (high << np.uint16(8)) | pixels[..., 2]
     return depth
 
 

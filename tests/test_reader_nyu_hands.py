@@ -152,6 +152,12 @@ def test_resizing_makes_no_depth_that_was_not_there(tmp_path: Path, size: tuple[
         np.testing.assert_allclose(hole, [0.255, 0.155], atol=0.01)
 
 
+def test_resizing_takes_the_pixel_in_the_middle() -> None:
+    ramp = np.arange(10, dtype=np.uint16)[None]
+    assert depth.resize_depth(ramp, (1, 3)).tolist() == [[1, 5, 8]]
+    assert depth.resize_depth(ramp[:, :2], (2, 4)).tolist() == [[0, 0, 1, 1]] * 2
+
+
 @pytest.mark.parametrize("values", ["paper", "metric"])
 def test_encoded_values(tmp_path: Path, values: str) -> None:
     nyu(tmp_path)
