@@ -200,7 +200,9 @@ def _add_prepare(commands: Any) -> None:
     parser.add_argument("out", nargs="?", help="new folder for the packed set")
     parser.add_argument("--size", type=image_size, help="HEIGHTxWIDTH that images are resized to")
     parser.add_argument("--channels", type=int, choices=(1, 3), help="1: grey, 3: RGB")
-    parser.add_argument("--labels", metavar="CSV", help="folder: labels, if not its labels.csv")
+    parser.add_argument(
+        "--labels", metavar="FILE", help="folder: .csv or .json, if not its labels.csv"
+    )
     parser.add_argument(
         "--crop",
         help="unityeyes [fixed], unityeyes2 [eye-width]: fixed, eye-width, none; nyu-hands: box, mask, none [box]",

@@ -38,8 +38,8 @@ def open_images(
     `size`: (height, width) in pixels, `channels`: 1 or 3: what a folder's images become (see
     `ingest`), and what a packed set must have already. `cache`: the folder for the packed copy; one
     made before from the same files with the same arguments is used again. Without `cache` the copy
-    is temporary and goes with the returned set. `labels`: a CSV file for an image folder (default:
-    its own labels.csv).
+    is temporary and goes with the returned set. `labels`: a CSV or JSON file for an image folder
+    (default: its own labels.csv).
 
     Raises InputError where nothing can be read, a packed set has another size, or `cache` holds
     something else.

@@ -152,14 +152,15 @@ def _batches(reader: Reader, plan: _Plan, progress: Progress) -> Iterator[list[_
 
 
 def _check(sample: Sample) -> _Checked:
-    if not isinstance(sample.image, Path):
-        pixels = sample.image if isinstance(sample.image, np.ndarray) else sample.image()
-        return _Checked(sample, inspect_array(pixels), pixels)
-    try:
-        data = sample.image.read_bytes()
-    except OSError as error:
-        raise Rejected(f"cannot be read: {error.strerror}") from None
-    return _Checked(sample, inspect_file(data), data)
+    content = sample.image() if callable(sample.image) else sample.image
+    if isinstance(content, Path):
+        try:
+            content = content.read_bytes()
+        except OSError as error:
+            raise Rejected(f"cannot be read: {error.strerror}") from None
+    if isinstance(content, bytes):
+        return _Checked(sample, inspect_file(content), content)
+    return _Checked(sample, inspect_array(content), content)
 
 
 def _decoded(

@@ -49,7 +49,7 @@ def read_labels(file: str | Path, names: Sequence[str]) -> dict[str, np.ndarray]
         raise InputError(
             f"the labels {file} cannot be read ({error}): want a CSV file in UTF-8."
         ) from None
-    _check_match(file, names, found)
+    check_match(file, names, found)
     values = np.array([found[name] for name in names], np.float32).reshape(len(names), -1)
     return {label: np.ascontiguousarray(values[:, part]) for label, part in groups.items()}
 
@@ -111,7 +111,8 @@ def _number(file: Path, line: int, name: str, cell: str) -> float:
     return value
 
 
-def _check_match(file: Path, names: Sequence[str], found: Mapping[str, object]) -> None:
+def check_match(file: Path, names: Sequence[str], found: Mapping[str, object]) -> None:
+    """Raise InputError unless the names with labels, `found`, are exactly the images `names`."""
     missing = [name for name in names if name not in found]
     if missing:
         raise InputError(

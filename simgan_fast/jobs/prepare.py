@@ -18,6 +18,7 @@ from simgan_fast.data.readers.nyu_hands import NYUHandsReader
 from simgan_fast.data.readers.syntheseyes import SynthesEyesReader
 from simgan_fast.data.readers.unityeyes import UnityEyesReader
 from simgan_fast.data.readers.unityeyes2 import UnityEyes2Reader
+from simgan_fast.data.readers.webdataset import WebDatasetReader
 from simgan_fast.errors import InputError
 
 
@@ -34,7 +35,7 @@ class Format:
 FORMATS = {
     "folder": Format(
         FolderReader,
-        "PNG and JPEG files, with labels.csv if there are labels",
+        "PNG and JPEG files, with labels.csv (or --labels x.json) if there are labels",
         "prepare folder photographs packed --size 35x55 --channels 1",
         ("labels",),
     ),
@@ -42,6 +43,11 @@ FORMATS = {
         ArrayReader,
         "a NumPy .npz with images and labels, or .npy with images",
         "prepare npz eyes.npz packed",
+    ),
+    "webdataset": Format(
+        WebDatasetReader,
+        "WebDataset's tar files, images with .json and .cls; one, or a folder of them",
+        "prepare webdataset shards packed --size 35x55 --channels 1",
     ),
     "unityeyes": Format(
         UnityEyesReader,

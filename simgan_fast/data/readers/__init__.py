@@ -23,14 +23,15 @@ is resized.
 class Sample:
     """One image on its way in.
 
-    `name`: its identity in the set, a relative POSIX path such as "left/0001.png". `image`: an
-    image file, or pixels that are decoded already, uint8 or uint16 [h, w] or [h, w, c], or a function
-    that gives such pixels and may raise `Rejected` (simgan_fast.data.image_files) with the reason
-    why the image is left out. `labels`: name -> [k] numbers. `source`: where it comes from, for people.
+    `name`: its identity in the set, a relative POSIX path such as "left/0001.png". `image`: a PNG or
+    JPEG file, as a path or as its bytes; or pixels that are decoded already, uint8 or uint16 [h, w] or
+    [h, w, c]; or a function that gives such bytes or pixels and may raise `Rejected`
+    (simgan_fast.data.image_files) with the reason why the image is left out. `labels`: name -> [k]
+    numbers. `source`: where it comes from, for people.
     """
 
     name: str
-    image: Path | np.ndarray | Callable[[], np.ndarray]
+    image: Path | bytes | np.ndarray | Callable[[], bytes | np.ndarray]
     labels: Mapping[str, np.ndarray] = field(default_factory=dict)
     source: str = ""
 

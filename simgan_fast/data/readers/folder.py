@@ -1,4 +1,4 @@
-"""A folder of PNG and JPEG files, with labels in a CSV file if there are any."""
+"""A folder of PNG and JPEG files, with labels in a CSV or JSON file if there are any."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ import numpy as np
 
 from simgan_fast.data.checks import checked_name
 from simgan_fast.data.labels_csv import read_labels
+from simgan_fast.data.labels_json import read_labels_json
 from simgan_fast.data.readers import PIXEL_LABELS, Sample
 from simgan_fast.errors import InputError
 
@@ -23,8 +24,8 @@ class FolderReader:
 
     A name is the path relative to `folder`, with '/'. Files and folders that begin with a dot are
     passed over, and so are links to folders. `labels`: a CSV file whose first column is the name
-    (default: `labels.csv` in the folder, if it is there); docs/file_formats.md describes it. Its
-    rows must be exactly the images.
+    (default: `labels.csv` in the folder, if it is there), or a .json file; docs/file_formats.md
+    describes both. Its rows must be exactly the images.
 
     Raises InputError for a folder that is missing or has no image, and for labels that do not
     match.
@@ -40,7 +41,8 @@ class FolderReader:
         self.labels_file = Path(labels) if labels is not None else self.folder / LABELS_FILE
         self._values: dict[str, np.ndarray] = {}
         if labels is not None or self.labels_file.is_file():
-            self._values = read_labels(self.labels_file, self.names)
+            read = read_labels_json if self.labels_file.suffix.lower() == ".json" else read_labels
+            self._values = read(self.labels_file, self.names)
 
     @property
     def labels(self) -> Mapping[str, int]:
