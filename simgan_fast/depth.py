@@ -56,16 +56,6 @@ def crop_depth(depth: Depth, box: Box) -> Depth:
     return cropped
 
 
-def resize_depth(depth: Depth, size: tuple[int, int]) -> Depth:
-    """Depth at `size` (height, width), each pixel the nearest one: means would be depths where nothing is."""
-    rows, columns = (
-        ((np.arange(new) + 0.5) * old / new).astype(int)
-        for old, new in zip(depth.shape, size, strict=True)
-    )
-    resized: Depth = depth[rows[:, None], columns]
-    return resized
-
-
 def uvd_to_xyz(uvd: ArrayLike) -> Floats:
     """Points [..., 3] in mm of pixels u, v and depth in mm, by NYU's camera."""
     u, v, depth = np.moveaxis(np.asarray(uvd, np.float64), -1, 0)

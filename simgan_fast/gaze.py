@@ -38,6 +38,22 @@ def vector_to_pitch_yaw(vectors: ArrayLike) -> Floats:
     return np.stack([np.arctan2(-y, np.hypot(x, z)), np.arctan2(-x, -z)], axis=1)
 
 
+def look_vec_to_vector(look_vec: ArrayLike) -> Floats:
+    """Unit gaze vectors [n, 3] of UnityEyes' look_vec [n, 3], which has y up; InputError for one without a direction.
+
+    >>> look_vec_to_vector([[0.0, 3.0, -4.0]])[0]
+    array([ 0. , -0.6, -0.8])
+    """
+    return unit_vectors(columns(look_vec, 3, "look_vec") * [1, -1, 1])
+
+
+def unit_vectors(vectors: ArrayLike) -> Floats:
+    """Vectors [n, 3] scaled to length 1; InputError for one without a direction."""
+    scaled = directions(vectors, "gaze")
+    unit: Floats = scaled / np.linalg.norm(scaled, axis=1, keepdims=True)
+    return unit
+
+
 def columns(values: ArrayLike, width: int, name: str) -> Floats:
     """`values` as [n, width]; InputError otherwise, with `name`."""
     array = np.asarray(values, np.float64)

@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from simgan_fast import cli, depth, prepare
+from simgan_fast.data.decode import Target, fit_array
 from simgan_fast.data.image_files import Rejected
 from simgan_fast.data.packed import PackedSet
 from simgan_fast.data.readers.nyu_hands import JOINTS, NYUHandsReader, hand_box
@@ -154,8 +155,9 @@ def test_resizing_makes_no_depth_that_was_not_there(tmp_path: Path, size: tuple[
 
 def test_resizing_takes_the_pixel_in_the_middle() -> None:
     ramp = np.arange(10, dtype=np.uint16)[None]
-    assert depth.resize_depth(ramp, (1, 3)).tolist() == [[1, 5, 8]]
-    assert depth.resize_depth(ramp[:, :2], (2, 4)).tolist() == [[0, 0, 1, 1]] * 2
+    shrunk = fit_array(ramp, Target((1, 1, 3), "uint16", True), nearest=True)
+    grown = fit_array(ramp[:, :2], Target((1, 2, 4), "uint16", True), nearest=True)
+    assert shrunk.tolist() == [[[1, 5, 8]]] and grown.tolist() == [[[0, 0, 1, 1]] * 2]
 
 
 @pytest.mark.parametrize("values", ["paper", "metric"])
@@ -240,8 +242,8 @@ def test_an_image_that_vanishes_after_it_was_listed(tmp_path: Path) -> None:
 
 def test_labels_can_be_asked_for_before_the_image(tmp_path: Path) -> None:
     nyu(tmp_path)
-    (sample, _) = NYUHandsReader(tmp_path, size=(50, 50))
-    assert sample.labels["joints"][-1] == 49.5 / 2 - 0.5
+    (sample, _) = NYUHandsReader(tmp_path)
+    assert sample.labels["joints"][-1] == 49
     assert dict(sample.labels).keys() == NYUHandsReader(tmp_path).labels.keys()
 
 

@@ -156,7 +156,7 @@ def spoil(folder: Path) -> dict[str, str]:
             {"ground_truth": {"gaze_vec": "(0.0, nan, 0.0)"}},
             "'(0.0, nan, 0.0)' is no vector",
         ),
-        "8_cam.jpg": ({"ground_truth": {"gaze_vec": "(0, 0, 0)"}}, "no direction"),
+        "8_cam.jpg": ({"ground_truth": {"gaze_vec": "(0, 0, 0)"}}, "must be finite and not zero"),
         "9_cam.jpg": ({"iris_2d": []}, "a list of points is missing"),
         "10_cam.jpg": ({"interior_margin_2d": ["(1, 2, 3)"]}, "1 points in interior_margin_2d"),
         "11_cam.jpg": ({"iris_2d": ["(1e300, 0, 0)"]}, "is no vector"),

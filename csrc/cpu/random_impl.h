@@ -1,6 +1,6 @@
 // Many values of the keyed permutation, compiled once for every CPU level: the network of random.h
-// in loops that the compiler turns into vectors. Sizes just below a power of two take 1.5 ns each
-// (AVX2) instead of 20; those that walk do so one by one.
+// in loops that the compiler turns into vectors. Of 1,000,000 each takes 2.2 ns (AVX2) instead of
+// 16; those that walk do so one by one, and so 51,200 take 6.7 instead of 22.
 #pragma once
 
 #include <algorithm>

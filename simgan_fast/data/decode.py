@@ -110,8 +110,11 @@ class PillowDecoder:
         )
 
 
-def fit_array(pixels: np.ndarray, target: Target) -> np.ndarray:
-    """Bring decoded pixels [h, w] or [h, w, c] to `target` [c, h, w]: channels first, then size."""
+def fit_array(pixels: np.ndarray, target: Target, *, nearest: bool = False) -> np.ndarray:
+    """Bring decoded pixels [h, w] or [h, w, c] to `target` [c, h, w]: channels first, then size.
+
+    `nearest`: each pixel is the nearest one, in place of means.
+    """
     planes = pixels[None] if pixels.ndim == 2 else pixels.transpose(2, 0, 1)
     channels, height, width = target.shape
     if len(planes) == 3 and channels == 1:
@@ -120,8 +123,19 @@ def fit_array(pixels: np.ndarray, target: Target) -> np.ndarray:
         planes = np.repeat(planes, channels, axis=0)
     if planes.shape[1:] == (height, width):
         return planes
+    if nearest:
+        return _nearest(planes, height, width)
     rounded: np.ndarray = np.rint([_resized(plane, height, width) for plane in planes])
     return rounded.astype(pixels.dtype)
+
+
+def _nearest(planes: np.ndarray, height: int, width: int) -> np.ndarray:
+    rows, columns = (
+        ((np.arange(new) + 0.5) * old / new).astype(int)
+        for old, new in zip(planes.shape[1:], (height, width), strict=True)
+    )
+    resized: np.ndarray = planes[:, rows[:, None], columns]
+    return resized
 
 
 def _resized(plane: np.ndarray, height: int, width: int) -> np.ndarray:

@@ -190,7 +190,7 @@ def _pixels(batch: Sequence[_Checked], decode: Decoder, target: Target) -> np.nd
         images[is_file] = decode(files)
     for i, item in enumerate(batch):
         if isinstance(item.data, np.ndarray):
-            images[i] = fit_array(item.data, target)
+            images[i] = fit_array(item.data, target, nearest=item.sample.nearest)
     return images
 
 

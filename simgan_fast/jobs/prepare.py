@@ -86,7 +86,7 @@ FORMATS = {
         NYUHandsReader,
         "the NYU hand pose data, real or rendered depth, with joints",
         "prepare nyu-hands nyu_hand_dataset_v2 packed --kind synthdepth --size 224x224",
-        ("kind", "view", "crop", "values", "size"),
+        ("kind", "view", "crop", "values"),
     ),
 }
 
@@ -106,10 +106,10 @@ def prepare(
         format: one of `FORMATS`; docs/file_formats.md has what each reads.
         source: a folder or file.
         out: a new folder. Images that cannot be read are listed in its rejects.csv.
-        size: (height, width) to resize to, antialiased; by default the images keep theirs.
+        size: (height, width) to resize to, antialiased (depth by the nearest pixel); by default images keep theirs.
         channels: 1 (grey) or 3 (RGB); by default what the images have.
         options: of the format's reader: `labels` of folder, `crop` of unityeyes and unityeyes2, `evaluation` of
-            mpiigaze, `kind`, `view`, `crop` and `values` of nyu-hands (which resizes by the nearest pixel).
+            mpiigaze, `kind`, `view`, `crop` and `values` of nyu-hands.
 
     Returns the set. Raises InputError for an unknown format or option, and where nothing can be read.
 
@@ -121,8 +121,6 @@ def prepare(
     unknown = sorted(set(given) - set(FORMATS[format].options))
     if unknown:
         raise InputError(f"the format {format} takes no {unknown[0]}.")
-    if size is not None and "size" in FORMATS[format].options:
-        given["size"] = size  # a reader that resizes by itself
     reader = FORMATS[format].reader(source, **given)
     return ingest(reader, out, size=size, channels=channels, origin=f"{format} {source}")
 

@@ -6,12 +6,17 @@ it (checking, decoding, resizing, packing) is `simgan_fast.data.ingest` and the 
 
 from __future__ import annotations
 
+import importlib
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
+
+from simgan_fast.data.image_files import Rejected
+from simgan_fast.errors import InputError
 
 PIXEL_LABELS = frozenset({"pupil", "eyelids"})
 """Labels that are pixel positions x0, y0, x1, y1, ... wherever they occur; they move when an image
@@ -27,13 +32,15 @@ class Sample:
     JPEG file, as a path or as its bytes; or pixels that are decoded already, uint8 or uint16 [h, w] or
     [h, w, c]; or a function that gives such bytes or pixels and may raise `Rejected`
     (simgan_fast.data.image_files) with the reason why the image is left out. `labels`: name -> [k]
-    numbers. `source`: where it comes from, for people.
+    numbers. `source`: where it comes from, for people. `nearest`: decoded pixels are resized by the
+    nearest one, as a mean of two of them would mean nothing: depth of a hand and of what is behind.
     """
 
     name: str
     image: Path | bytes | np.ndarray | Callable[[], bytes | np.ndarray]
     labels: Mapping[str, np.ndarray] = field(default_factory=dict)
     source: str = ""
+    nearest: bool = False
 
 
 class Reader(Protocol):
@@ -56,3 +63,34 @@ class Reader(Protocol):
     def __len__(self) -> int: ...
 
     def __iter__(self) -> Iterator[Sample]: ...
+
+
+class GazeLabels:
+    """The labels of a reader that knows the gaze alone."""
+
+    @property
+    def labels(self) -> Mapping[str, int]:
+        return {"gaze": 3}
+
+    @property
+    def pixel_labels(self) -> frozenset[str]:
+        return frozenset()
+
+
+def left_out(name: str, reason: str, source: str) -> Sample:
+    """A sample of which it is known that it goes to rejects.csv, for `reason`."""
+    return Sample(name, partial(_reject, reason), source=source)
+
+
+def _reject(reason: str) -> np.ndarray:
+    raise Rejected(reason)
+
+
+def needed(module: str, package: str) -> Any:
+    """The module that a format needs and the package does not; InputError where it is not installed."""
+    try:
+        return importlib.import_module(module)
+    except ImportError:
+        raise InputError(
+            f"this format needs {package}, which is not installed: pip install 'simgan-fast[formats]'."
+        ) from None

@@ -8,24 +8,23 @@ which nothing in the file confirms; here they are paired by name, or not at all.
 
 from __future__ import annotations
 
-import importlib
 from collections.abc import Callable, Iterator, Mapping
-from functools import partial
 from pathlib import Path, PurePosixPath
 from typing import Any
 
 import numpy as np
 
 from simgan_fast.data.image_files import Rejected
-from simgan_fast.data.readers import Sample
+from simgan_fast.data.readers import GazeLabels, Sample, left_out, needed
 from simgan_fast.data.readers.folder import SUFFIXES, natural_order
 from simgan_fast.errors import InputError
+from simgan_fast.gaze import look_vec_to_vector
 
 LARGEST = 1 << 24  # pixels of an image, and rows: more is damage, and is not read
 _DAMAGED = (OSError, LookupError, ValueError, TypeError, RuntimeError, AttributeError)
 
 
-class EyeGazeH5Reader:
+class EyeGazeH5Reader(GazeLabels):
     """The images of `file`, a gaze.h5 or real_gaze.h5, in natural order of their names.
 
     Label, where the file has `/look_vec`: `gaze`, unit vectors in MPIIGaze's camera axes. The row of an image is the
@@ -42,12 +41,7 @@ class EyeGazeH5Reader:
 
     def __init__(self, file: str | Path) -> None:
         self.file = Path(file)
-        try:
-            self._h5py: Any = importlib.import_module("h5py")
-        except ImportError:
-            raise InputError(
-                "this format needs h5py, which is not installed: pip install 'simgan-fast[formats]'."
-            ) from None
+        self._h5py = needed("h5py", "h5py")
         try:
             with self._h5py.File(self.file, "r") as content:
                 self.names = sorted(content["image"], key=natural_order)
@@ -65,11 +59,7 @@ class EyeGazeH5Reader:
 
     @property
     def labels(self) -> Mapping[str, int]:
-        return {} if self._vectors is None else {"gaze": 3}
-
-    @property
-    def pixel_labels(self) -> frozenset[str]:
-        return frozenset()
+        return {} if self._vectors is None else super().labels
 
     @property
     def title(self) -> str:
@@ -93,7 +83,7 @@ class EyeGazeH5Reader:
             labels = self._labels(name)
             return Sample(file, self._pixels(images, name), labels, source=self.title)
         except Rejected as reason:
-            return Sample(file, partial(_fail, str(reason)), source=self.title)
+            return left_out(file, str(reason), self.title)
 
     def _pixels(self, images: Any, name: str) -> np.ndarray:
         try:
@@ -112,11 +102,11 @@ class EyeGazeH5Reader:
             return {}
         if name not in self._rows:
             raise Rejected("no path in /path has its name")
-        x, y, z = self._vectors[self._rows[name], :3].astype(np.float64)
-        length = float(np.linalg.norm((x, y, z)))
-        if not 0 < length < np.inf:
-            raise Rejected(f"its look_vec is {[float(x), float(y), float(z)]}")
-        return {"gaze": np.array([x, -y, z]) / length}
+        look_vec = self._vectors[self._rows[name], :3]
+        try:
+            return {"gaze": look_vec_to_vector([look_vec])[0]}
+        except InputError:
+            raise Rejected(f"its look_vec is {look_vec.tolist()}") from None
 
     def _matched(self, vectors: np.ndarray, paths: np.ndarray | None) -> dict[str, int]:
         """Of each image's name the row of `look_vec`."""
@@ -168,7 +158,3 @@ def _array(content: Any, name: str, rank: int) -> np.ndarray:
         raise ValueError(f"{name} is {list(found.shape)}")
     values: np.ndarray = found[:]
     return values
-
-
-def _fail(reason: str) -> np.ndarray:
-    raise Rejected(reason)

@@ -7,18 +7,17 @@ what the script of Hysts' pytorch_mpiigaze makes of the evaluation subset: `pNN/
 
 from __future__ import annotations
 
-import importlib
 import math
 import re
 import zlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from simgan_fast.data.readers import Sample
+from simgan_fast.data.readers import GazeLabels, Sample, needed
 from simgan_fast.errors import InputError
 from simgan_fast.gaze import pitch_yaw_to_vector
 
@@ -36,17 +35,7 @@ _DAMAGED = (
 MIRRORED = np.array([-1.0, 1.0, 1.0])  # x of a vector in the mirror image
 
 
-class _GazeLabels:
-    @property
-    def labels(self) -> Mapping[str, int]:
-        return {"gaze": 3}
-
-    @property
-    def pixel_labels(self) -> frozenset[str]:
-        return frozenset()
-
-
-class MPIIGazeReader(_GazeLabels):
+class MPIIGazeReader(GazeLabels):
     """Both eyes of `folder`, the data set's own (with `Data/Normalized` in it) or `Normalized` itself.
 
     Right eyes are mirrored, and their gaze with them, so that all are left eyes as the simulators' are. Label: `gaze`,
@@ -63,7 +52,7 @@ class MPIIGazeReader(_GazeLabels):
 
     def __init__(self, folder: str | Path, evaluation: bool | None = None) -> None:
         folder = Path(folder)
-        self._scipy = _needed("scipy.io", "scipy")
+        self._scipy = needed("scipy.io", "scipy")
         places = (folder / "Data" / "Normalized", folder / "Normalized", folder)
         self.folder = next((place for place in places if any(place.glob("p*/day*.mat"))), folder)
         self.files = sorted(self.folder.glob("p*/day*.mat"))
@@ -149,7 +138,7 @@ class MPIIGazeReader(_GazeLabels):
             raise InputError(f"{file} is no day of MPIIGaze ({error}): fetch it again.") from None
 
 
-class MPIIGazeH5Reader(_GazeLabels):
+class MPIIGazeH5Reader(GazeLabels):
     """All persons of a MPIIGaze.h5. Label: `gaze`; names are "p00/0000.png" and so on.
 
     Raises InputError for a file that is no such file, and where h5py is not installed.
@@ -159,7 +148,7 @@ class MPIIGazeH5Reader(_GazeLabels):
 
     def __init__(self, file: str | Path) -> None:
         self.file = Path(file)
-        h5py = _needed("h5py", "h5py")
+        h5py = needed("h5py", "h5py")
         self._people: dict[str, tuple[np.ndarray, np.ndarray]] = {}
         try:
             with h5py.File(self.file, "r") as content:
@@ -194,12 +183,3 @@ def _read_lists(folder: Path) -> dict[str, list[tuple[str, str]]]:
                 raise InputError(f"{file}, line {number}, is {line!r}: want 'day13/0203.jpg left'.")
             chosen.setdefault(f"{file.stem}/{found[1]}", []).append((found[2], found[3]))
     return chosen
-
-
-def _needed(module: str, package: str) -> Any:
-    try:
-        return importlib.import_module(module)
-    except ImportError:
-        raise InputError(
-            f"this format needs {package}, which is not installed: pip install 'simgan-fast[formats]'."
-        ) from None

@@ -11,12 +11,10 @@ the paper cut out a box or the hand's outline it does not say; `crop` offers bot
 
 from __future__ import annotations
 
-import importlib
 import re
 import warnings
 import zlib
 from collections.abc import Iterator, Mapping
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +23,7 @@ from PIL import Image
 
 from simgan_fast import depth as depths
 from simgan_fast.data.image_files import Rejected
-from simgan_fast.data.readers import Sample
+from simgan_fast.data.readers import Sample, left_out, needed
 from simgan_fast.depth import Box
 from simgan_fast.errors import InputError
 
@@ -50,10 +48,10 @@ class NYUHandsReader:
         values: "millimetres", uint16 as they are; "paper" and "metric", encoded for training by `encode_paper` and
             `encode_metric` of simgan_fast.depth, which has the inverses. Without depth is 0 in the first two, far in
             the last.
-        size: (height, width) to resize crops to, by the nearest pixel: a mean of hand and background would be a depth
-            where nothing is. Give it here and not to `ingest`, which takes such means; `prepare` does.
 
-    Labels: `joints` 14 x (x, y) in pixels of the image as it comes out; `joints_xyz` 14 x (x, y, z) in mm, x right, y
+    Images are resized by the nearest pixel: a mean of hand and background would be a depth where nothing is.
+
+    Labels: `joints` 14 x (x, y) in pixels of the crop; `joints_xyz` 14 x (x, y, z) in mm, x right, y
     up, z away from the camera; `centre`, the depth of the palm in mm; `box`, left, top, right and bottom of the crop in
     pixels of the whole image. An image that is damaged, has no synthetic one to crop by, or no joints is left out and
     listed in rejects.csv. Frames without an image are passed over, so that a part of the set can be read.
@@ -61,7 +59,7 @@ class NYUHandsReader:
     Raises InputError for a folder that holds no such images, a joint_data.mat that cannot be read, an unknown option,
     and where SciPy is not installed.
 
-    >>> reader = NYUHandsReader("nyu_hand_dataset_v2", kind="synthdepth", size=(224, 224))  # doctest: +SKIP
+    >>> reader = NYUHandsReader("nyu_hand_dataset_v2", kind="synthdepth")  # doctest: +SKIP
     """
 
     def __init__(
@@ -71,7 +69,6 @@ class NYUHandsReader:
         view: int | str = 1,
         crop: str = "box",
         values: str = "millimetres",
-        size: tuple[int, int] | None = None,
     ) -> None:
         self.kind, self.crop, self.values = kind, crop, values
         for name, value, known in (
@@ -82,9 +79,6 @@ class NYUHandsReader:
         ):
             if value not in known:
                 raise InputError(f"{name} is {value!r}: want one of {', '.join(known)}.")
-        if size is not None and (len(size) != 2 or min(size) < 1):
-            raise InputError(f"size is {size}: want (height, width) in pixels, as in (224, 224).")
-        self.size = size
         self.folder = Path(folder)
         views = VIEWS if str(view) == "all" else (int(view),)
         self._frames = [
@@ -113,14 +107,12 @@ class NYUHandsReader:
     def __iter__(self) -> Iterator[Sample]:
         for name, place, uvd, xyz in self._frames:
             if uvd is None or xyz is None:
-                reason = "joint_data.mat has no such frame"
+                yield left_out(name, "joint_data.mat has no such frame", self.title)
             elif not (np.isfinite(uvd).all() and np.isfinite(xyz).all() and 0 < xyz[-1, 2] < 65536):
-                reason = "its joints are no numbers, or behind the camera"
+                yield left_out(name, "its joints are no numbers, or behind the camera", self.title)
             else:
                 frame = _Frame(self, place / name.rpartition("/")[2], uvd, xyz)
-                yield Sample(name, frame.pixels, frame, source=self.title)
-                continue
-            yield Sample(name, partial(_fail, reason), source=self.title)
+                yield Sample(name, frame.pixels, frame, source=self.title, nearest=True)
 
     def _of(self, prefix: str, place: Path, views: tuple[int, ...]) -> Iterator[Any]:
         """Name, folder, and joints (u, v, d) and (x, y, z) [14, 3] of each image; None where there are none."""
@@ -147,7 +139,7 @@ class _Frame(Mapping[str, np.ndarray]):
         self._box: Box | None = None
 
     def pixels(self) -> np.ndarray:
-        """uint16 [h, w], cropped, resized and encoded."""
+        """uint16 [h, w], cropped and encoded."""
         reader = self._reader
         depth = _read(self._file)
         if reader.crop != "none":
@@ -156,8 +148,6 @@ class _Frame(Mapping[str, np.ndarray]):
             if reader.crop == "mask":
                 depth = np.where(synthetic > 0, depth, 0).astype(np.uint16)
             depth = depths.crop_depth(depth, self._box)
-        if reader.size is not None:
-            depth = depths.resize_depth(depth, reader.size)
         if reader.values == "paper":
             return depths.encode_paper(depth)
         return depths.encode_metric(depth, self._centre()) if reader.values == "metric" else depth
@@ -167,14 +157,12 @@ class _Frame(Mapping[str, np.ndarray]):
             return self._xyz.reshape(-1)
         if label == "centre":
             return np.array([self._centre()])
-        left, top, right, bottom = box = self._known_box()
+        box = self._known_box()
         if label == "box":
             return np.array(box)
         if label != "joints":
             raise KeyError(label)
-        height, width = self._reader.size or (bottom - top, right - left)
-        scale = np.array([width / (right - left), height / (bottom - top)])
-        moved: np.ndarray = (self._uvd[:, :2] - [left, top] + 0.5) * scale - 0.5
+        moved: np.ndarray = self._uvd[:, :2] - np.array(box[:2], np.float32)
         return moved.reshape(-1)
 
     def __iter__(self) -> Iterator[str]:
@@ -242,12 +230,7 @@ def _splits(folder: Path) -> list[tuple[str, Path]]:
 
 def _joints(file: Path, name: str, views: tuple[int, ...]) -> np.ndarray:
     """[views, n, 14, 3] of the array `name`; that one alone is read, once its declared shape is known to be right."""
-    try:
-        scipy: Any = importlib.import_module("scipy.io")
-    except ImportError:
-        raise InputError(
-            "this format needs scipy, which is not installed: pip install 'simgan-fast[formats]'."
-        ) from None
+    scipy = needed("scipy.io", "scipy")
     try:
         # Opened here, because SciPy does not tell why a file cannot be; its warning is its value too.
         with open(file, "rb") as stream, warnings.catch_warnings():
@@ -263,7 +246,3 @@ def _joints(file: Path, name: str, views: tuple[int, ...]) -> np.ndarray:
         return np.ascontiguousarray(chosen, np.float32)
     except (*_DAMAGED, scipy.matlab.MatReadError) as error:
         raise InputError(f"{file} cannot be read ({error}): fetch it again.") from None
-
-
-def _fail(reason: str) -> np.ndarray:
-    raise Rejected(reason)

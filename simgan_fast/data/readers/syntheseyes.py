@@ -14,14 +14,13 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Iterator, Mapping
-from functools import partial
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 
 from simgan_fast.data.image_files import Rejected
-from simgan_fast.data.readers import Sample
+from simgan_fast.data.readers import GazeLabels, Sample, left_out
 from simgan_fast.data.readers.folder import image_names
 from simgan_fast.errors import InputError
 from simgan_fast.gaze import pitch_yaw_to_vector
@@ -29,7 +28,7 @@ from simgan_fast.gaze import pitch_yaw_to_vector
 NAME = re.compile(r"[A-Za-z0-9]+_[0-9]+_(-?[0-9]{1,3}\.[0-9]{1,9})_(-?[0-9]{1,3}\.[0-9]{1,9})\.png")
 
 
-class SynthesEyesReader:
+class SynthesEyesReader(GazeLabels):
     """The images under `folder`, `f01/f01_36_0.1963_-0.7854.png` and so on, sub-folders included.
 
     Label: `gaze`, unit vectors in MPIIGaze's camera axes. The eye is the subject's left, as UnityEyes' is. An image
@@ -50,14 +49,6 @@ class SynthesEyesReader:
             )
 
     @property
-    def labels(self) -> Mapping[str, int]:
-        return {"gaze": 3}
-
-    @property
-    def pixel_labels(self) -> frozenset[str]:
-        return frozenset()
-
-    @property
     def title(self) -> str:
         return str(self.folder)
 
@@ -69,7 +60,7 @@ class SynthesEyesReader:
             try:
                 gaze = gaze_of(name)
             except Rejected as reason:
-                yield Sample(name, partial(_fail, str(reason)), source=self.title)
+                yield left_out(name, str(reason), self.title)
             else:
                 yield Sample(name, self.folder / name, {"gaze": gaze}, source=self.title)
 
@@ -90,7 +81,3 @@ def gaze_of(name: str) -> np.ndarray:
         raise Rejected(f"its name tells pitch {pitch} and yaw {yaw}: want radians")
     gaze: np.ndarray = pitch_yaw_to_vector([[pitch, yaw]])[0]
     return gaze
-
-
-def _fail(reason: str) -> np.ndarray:
-    raise Rejected(reason)

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from simgan_fast.data.image_files import Rejected
-from simgan_fast.data.readers import Sample
+from simgan_fast.data.readers import Sample, left_out
 from simgan_fast.errors import InputError
 
 CROPS = ("fixed", "eye-width", "none")
@@ -64,7 +64,7 @@ class RenderSamples:
             try:
                 yield self._sample(name, file, rest)
             except Rejected as reason:
-                yield Sample(name, partial(fail, str(reason)), source=self.title)
+                yield left_out(name, str(reason), self.title)
 
     def _sample(self, name: str, file: Path, rest: Any) -> Sample:
         labels, box = self._labels_and_box(rest, jpeg_size(file))
@@ -118,14 +118,6 @@ def points(texts: Any, height: int) -> Floats:
     if not isinstance(texts, list) or not texts:
         raise ValueError("a list of points is missing")
     return np.array([(x, height - y) for x, y, *_ in map(numbers, texts)])
-
-
-def direction(vector: Sequence[float]) -> Floats:
-    """`vector` [3] with length 1; ValueError where it has none."""
-    length = float(np.linalg.norm(vector))
-    if not length > 0:
-        raise ValueError("the gaze has no direction")
-    return np.array(vector) / length
 
 
 def eye_labels(content: Mapping[str, Any], height: int) -> dict[str, Floats]:
@@ -187,11 +179,6 @@ def cropped(file: Path, box: Box) -> np.ndarray:
     rows = np.clip(np.arange(top, bottom), 0, height - 1)
     columns = np.clip(np.arange(left, right), 0, width - 1)
     return pixels[rows][:, columns]
-
-
-def fail(reason: str) -> np.ndarray:
-    """For a sample that is known to be left out."""
-    raise Rejected(reason)
 
 
 def _turned(degrees: float) -> float:

@@ -15,7 +15,6 @@ from simgan_fast.data.readers.unity_renders import (
     RenderSamples,
     crop_box,
     damaged,
-    direction,
     eye_labels,
     folder_of_renders,
     numbers,
@@ -23,6 +22,7 @@ from simgan_fast.data.readers.unity_renders import (
     read_annotation,
 )
 from simgan_fast.errors import InputError
+from simgan_fast.gaze import look_vec_to_vector
 
 
 class UnityEyesReader(RenderSamples):
@@ -81,5 +81,5 @@ def labels_of(content: Mapping[str, Any], height: int) -> dict[str, Floats]:
 
     The file counts y from below, and its gaze has y up; it may hold three or four numbers a vector.
     """
-    x, y, z = numbers(content["eye_details"]["look_vec"])[:3]
-    return {"gaze": direction((x, -y, z)), **eye_labels(content, height)}
+    look_vec = numbers(content["eye_details"]["look_vec"])[:3]
+    return {"gaze": look_vec_to_vector([look_vec])[0], **eye_labels(content, height)}

@@ -34,7 +34,6 @@ from simgan_fast.data.readers.unity_renders import (
     RenderSamples,
     crop_box,
     damaged,
-    direction,
     eye_labels,
     folder_of_renders,
     numbers,
@@ -42,6 +41,7 @@ from simgan_fast.data.readers.unity_renders import (
     read_annotation,
 )
 from simgan_fast.errors import InputError
+from simgan_fast.gaze import look_vec_to_vector, unit_vectors
 
 INSIDE = ("EER_eye_data", "imgs")
 
@@ -119,10 +119,12 @@ class UnityEyes2Reader(RenderSamples):
 def gaze_of(truth: Mapping[str, Any]) -> Floats:
     """Unit gaze [3] in the camera's axes (x right, y down, z away) of a `ground_truth`."""
     if "gaze_vec" in truth:
-        x, y, z = numbers(truth["gaze_vec"])[:3]
-        return direction((x, -y, z))
-    iris, eye = numbers(truth["iris_center"])[:3], numbers(truth["eye_center"])[:3]
-    return direction(np.subtract(iris, eye).tolist())
+        gaze = look_vec_to_vector([numbers(truth["gaze_vec"])[:3]])
+    else:
+        iris, eye = numbers(truth["iris_center"])[:3], numbers(truth["eye_center"])[:3]
+        gaze = unit_vectors([np.subtract(iris, eye)])
+    found: Floats = gaze[0]
+    return found
 
 
 def _frames_and_cameras(folder: Path) -> tuple[list[str], list[str]]:

@@ -7,7 +7,6 @@ import os
 import tarfile
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
-from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -15,7 +14,7 @@ import numpy as np
 from simgan_fast.data.checks import checked_name
 from simgan_fast.data.image_files import Rejected
 from simgan_fast.data.labels_json import BROKEN, label_numbers, object_labels
-from simgan_fast.data.readers import PIXEL_LABELS, Sample
+from simgan_fast.data.readers import PIXEL_LABELS, Sample, left_out
 from simgan_fast.data.readers.folder import SUFFIXES, natural_order
 from simgan_fast.errors import InputError
 
@@ -115,7 +114,7 @@ class WebDatasetReader:
                 arrays = {label: np.array(values) for label, values in labels.items()}
                 yield Sample(own, member.read, arrays, source)
             except Rejected as reason:
-                yield Sample(name, partial(_fail, str(reason)), source=source)
+                yield left_out(name, str(reason), source)
 
     def _measure(self) -> dict[str, int]:
         """The labels of the first image that has some."""
@@ -243,7 +242,3 @@ def _key(name: str) -> tuple[str, str]:
     folder, slash, file = name.rpartition("/")
     stem, _, extension = file.partition(".")
     return f"{folder}{slash}{stem}", extension.lower()
-
-
-def _fail(reason: str) -> bytes:
-    raise Rejected(reason)
