@@ -1,0 +1,39 @@
+"""The commands, a file each: `add` describes one to argparse, `run` calls the function that does the work."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Callable
+from typing import Any
+
+
+def command(
+    commands: Any, name: str, run: Callable[[argparse.Namespace], None], text: str, example: str
+) -> argparse.ArgumentParser:
+    parser: argparse.ArgumentParser = commands.add_parser(
+        name,
+        help=text,
+        description=text[0].upper() + text[1:] + ".",
+        epilog=f"example:\n  {example}",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.set_defaults(run=run)
+    return parser
+
+
+def image_size(text: str) -> tuple[int, int]:
+    """Parse HEIGHTxWIDTH, as in 35x55."""
+    height, _, width = text.lower().partition("x")
+    if not (height.isdecimal() and width.isdecimal() and int(height) and int(width)):
+        raise argparse.ArgumentTypeError(f"{text!r} is no size: write HEIGHTxWIDTH, as in 35x55")
+    return int(height), int(width)
+
+
+def add_format(parser: argparse.ArgumentParser, default: str) -> None:
+    """Add --format, of the set that is written."""
+    parser.add_argument(
+        "--format",
+        choices=["png", "arrow"],
+        default=default,
+        help="PNG folder or packed set (default: %(default)s)",
+    )

@@ -1,0 +1,72 @@
+"""simgan-fast evaluate."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from typing import Any
+
+from simgan_fast.commands import command, image_size
+from simgan_fast.errors import InputError
+from simgan_fast.files import written_whole
+
+
+def add(commands: Any) -> None:
+    from simgan_fast.evaluation.gaze_training import GazeTraining
+
+    example = (
+        "simgan-fast evaluate gaze --train raw=simulated --train refined=refined --test photographs"
+    )
+    parser = commands.add_parser("evaluate", help="measure what a set is worth")
+    kinds = parser.add_subparsers(title="measures", metavar="MEASURE", required=True)
+    gaze = command(
+        kinds,
+        "gaze",
+        run_gaze,
+        "train the paper's gaze estimator on sets, test it on another",
+        example,
+    )
+    gaze.add_argument(
+        "--train",
+        action="append",
+        required=True,
+        metavar="NAME=SET",
+        help="a labelled training set",
+    )
+    gaze.add_argument("--test", required=True, metavar="SET", help="a labelled set to test on")
+    gaze.add_argument(
+        "--test-labels", metavar="CSV", help="labels of --test, if not its labels.csv"
+    )
+    gaze.add_argument(
+        "--seeds", type=int, default=3, help="estimators per set (default: %(default)s)"
+    )
+    gaze.add_argument(
+        "--updates",
+        type=int,
+        default=GazeTraining.updates,
+        help="of each estimator (default: %(default)s)",
+    )
+    gaze.add_argument(
+        "--size", type=image_size, help="HEIGHTxWIDTH that image folders are resized to"
+    )
+    gaze.add_argument("--json", help="write all numbers to this file")
+
+
+def run_gaze(arguments: argparse.Namespace) -> None:
+    from simgan_fast.data import open_images
+    from simgan_fast.evaluation.gaze import GazeTraining, evaluate_gaze, gaze_table
+
+    named = [text.partition("=") for text in arguments.train]
+    if any(not path for _, _, path in named) or len({name for name, _, _ in named}) < len(named):
+        raise InputError("--train takes NAME=SET, with a different NAME each time.")
+    if arguments.seeds < 1:
+        raise InputError(f"--seeds is {arguments.seeds}: train at least one estimator per set.")
+    sets = {name: open_images(path, size=arguments.size) for name, _, path in named}
+    size = arguments.size or next(iter(sets.values())).shape[1:]
+    test = open_images(arguments.test, size=size, labels=arguments.test_labels)
+    training = GazeTraining(updates=arguments.updates)
+    results = evaluate_gaze(sets, test, seeds=tuple(range(arguments.seeds)), training=training)
+    if arguments.json:
+        with written_whole(arguments.json, "w") as file:
+            json.dump(results, file, indent=1)
+    print(gaze_table(results))

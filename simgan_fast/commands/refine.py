@@ -1,0 +1,42 @@
+"""simgan-fast refine."""
+
+from __future__ import annotations
+
+import argparse
+from typing import Any
+
+from simgan_fast.commands import add_format, command, image_size
+
+
+def add(commands: Any) -> None:
+    parser = command(
+        commands,
+        "refine",
+        run,
+        "refine a whole set, names and labels kept",
+        "simgan-fast refine runs/first simulated refined --format arrow",
+    )
+    parser.add_argument("refiner", help="run folder, or a folder with a saved refiner")
+    parser.add_argument("source", help="packed set or image folder")
+    parser.add_argument("out", help="new folder")
+    add_format(parser, "png")
+    parser.add_argument(
+        "--size", type=image_size, help="HEIGHTxWIDTH that an image folder is resized to"
+    )
+    parser.add_argument(
+        "--batch-size", type=int, default=64, help="images at a time (default: %(default)s)"
+    )
+    parser.add_argument("--device", default="cpu", help="torch device (default: %(default)s)")
+
+
+def run(arguments: argparse.Namespace) -> None:
+    from simgan_fast.jobs.refine import refine
+
+    options = {
+        name: getattr(arguments, name) for name in ("format", "size", "batch_size", "device")
+    }
+    result = refine(arguments.refiner, arguments.source, arguments.out, **options)
+    print(
+        f"{result.images} images in {arguments.out}, {result.images_per_second:.0f} images/s, "
+        f"mean change {result.mean_abs_change:.3f} of a range of 2"
+    )

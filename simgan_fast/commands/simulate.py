@@ -1,0 +1,45 @@
+"""simgan-fast simulate."""
+
+from __future__ import annotations
+
+import argparse
+from typing import Any
+
+from simgan_fast.commands import add_format, command, image_size
+
+
+def add(commands: Any) -> None:
+    parser = command(
+        commands,
+        "simulate",
+        run,
+        "write simulated, labelled images",
+        "simgan-fast simulate eyes simulated --count 10000 --format png",
+    )
+    parser.add_argument("subject", choices=["eyes"], help="what to simulate")
+    parser.add_argument("out", help="new folder")
+    parser.add_argument("--count", type=int, default=10_000, help="images (default: %(default)s)")
+    parser.add_argument(
+        "--domain",
+        choices=["plain", "camera"],
+        default="plain",
+        help="'plain', or 'camera': other people and light through a sensor model (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--size", type=image_size, default=(35, 55), help="HEIGHTxWIDTH (default: 35x55)"
+    )
+    parser.add_argument("--seed", type=int, default=0, help="(default: %(default)s)")
+    parser.add_argument(
+        "--start", type=int, default=0, help="number of the first image (default: %(default)s)"
+    )
+    add_format(parser, "arrow")
+
+
+def run(arguments: argparse.Namespace) -> None:
+    from simgan_fast.jobs.simulate import simulate
+
+    options = {
+        name: getattr(arguments, name)
+        for name in ("count", "domain", "size", "seed", "start", "format")
+    }
+    simulate(arguments.subject, arguments.out, **options)

@@ -1,0 +1,68 @@
+"""simgan-fast train."""
+
+from __future__ import annotations
+
+import argparse
+from typing import Any
+
+from simgan_fast.commands import command, image_size
+from simgan_fast.commands.settings import add_settings, changes, settings
+from simgan_fast.config import PRESETS
+from simgan_fast.errors import InputError
+
+
+def add(commands: Any) -> None:
+    parser = command(
+        commands,
+        "train",
+        run,
+        "learn a refiner from simulated and real images, or go on with a run",
+        "simgan-fast train --synthetic simulated --real photographs --out runs/first --self-regularization 0.05",
+    )
+    parser.add_argument("--synthetic", help="packed set or image folder of simulated images")
+    parser.add_argument("--real", help="packed set or image folder of real images; needs no labels")
+    parser.add_argument("--out", help="new run folder")
+    parser.add_argument(
+        "--size", type=image_size, help="HEIGHTxWIDTH that image folders are resized to"
+    )
+    parser.add_argument(
+        "--resume", metavar="RUN", help="go on with this run; takes no other setting"
+    )
+    parser.add_argument("--device", default="cpu", help="torch device (default: %(default)s)")
+    parser.add_argument(
+        "--preset",
+        choices=list(PRESETS),
+        default="eyes",
+        help="settings to start from (default: %(default)s)",
+    )
+    add_settings(parser, "eyes")
+
+
+def run(arguments: argparse.Namespace) -> None:
+    from simgan_fast.jobs.train import resume, train
+
+    if arguments.resume:
+        changed = [name for name in ("synthetic", "real", "out") if getattr(arguments, name)]
+        if changed or changes(arguments):
+            raise InputError(
+                "--resume goes on with a run as it is: give it no other setting, or start a new run."
+            )
+        resume(arguments.resume, device=arguments.device)
+        return
+    missing = [f"--{name}" for name in ("synthetic", "real", "out") if not getattr(arguments, name)]
+    if missing:
+        raise InputError(
+            f"{' and '.join(missing)} missing: name the two image sets and a new run folder."
+        )
+    config = settings(arguments, arguments.preset)
+    train(
+        arguments.synthetic,
+        arguments.real,
+        arguments.out,
+        config,
+        size=arguments.size,
+        device=arguments.device,
+    )
+    print(
+        f"refiner: {arguments.out}/refiner  pictures: {arguments.out}/samples  numbers: {arguments.out}/metrics.csv"
+    )
