@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Any
 
 from simgan_fast.errors import InputError
+
+LOCK_FILE = ".lock"
 
 
 def _sync_folder(folder: Path) -> None:
@@ -70,6 +73,33 @@ def folder_written_whole(path: str | Path) -> Iterator[Path]:
     except BaseException:
         shutil.rmtree(temporary, ignore_errors=True)
         raise
+
+
+@contextmanager
+def folder_resumable(path: str | Path, keep: Callable[[], bool]) -> Iterator[Path]:
+    """Yield the folder `.NAME.part` beside `path`, with whatever is in it; on success rename it to `path`.
+
+    Where the block does not end well it stays if `keep()`, but for an InputError; and after a SIGKILL.
+    Raises InputError while another process has it.
+    """
+    path = Path(path)
+    require_absent_or_empty(path)
+    part = path.with_name(f".{path.name}.part")
+    part.mkdir(parents=True, exist_ok=True)
+    with open(part / LOCK_FILE, "w") as lock:
+        try:
+            fcntl.lockf(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)  # of this process, not of its copies
+        except OSError:
+            raise InputError(f"{path} is being made by another process just now.") from None
+        try:
+            yield part
+            (part / LOCK_FILE).unlink()
+            os.replace(part, path)  # replaces an empty folder too
+            _sync_folder(path.parent)
+        except BaseException as failure:
+            if isinstance(failure, InputError) or not keep():
+                shutil.rmtree(part, ignore_errors=True)
+            raise
 
 
 def require_absent_or_empty(path: str | Path) -> None:

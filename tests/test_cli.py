@@ -13,6 +13,7 @@ import pytest
 from PIL import Image
 
 from simgan_fast import Refiner, cli
+from simgan_fast.commands import image_size
 from simgan_fast.data import open_images
 from simgan_fast.data.export import open_writer
 from simgan_fast.data.feed import ResidentFeed
@@ -297,10 +298,10 @@ def test_bad_arguments_are_one_sentence(
 
 
 def test_sizes_are_height_by_width() -> None:
-    assert cli.image_size("35x55") == (35, 55)
+    assert image_size("35x55") == (35, 55)
     for text in ("35", "x", "0x5", "-3x5", "axb"):
         with pytest.raises(Exception, match="HEIGHTxWIDTH"):
-            cli.image_size(text)
+            image_size(text)
 
 
 def test_history_off_is_a_setting() -> None:

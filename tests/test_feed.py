@@ -7,7 +7,8 @@ import pytest
 import torch
 
 from simgan_fast.data.feed import ResidentFeed
-from simgan_fast.data.packed import PackedWriter, open_packed
+from simgan_fast.data.packed import open_packed
+from simgan_fast.data.packed_writer import PackedWriter
 from simgan_fast.errors import InputError
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import importlib
 import io
-import logging
 import struct
 import zlib
 from collections.abc import Iterator
@@ -16,8 +15,8 @@ import pytest
 from image_folders import DECODERS, needs_dali, packed, save, smooth
 from PIL import Image
 
-from simgan_fast.data import decode
-from simgan_fast.data.decode import BATCH
+from simgan_fast.data import decode, parallel
+from simgan_fast.data.decode_dali import BATCH
 from simgan_fast.data.image_files import Rejected, inspect_file
 from simgan_fast.data.ingest import ingest
 from simgan_fast.data.readers import Sample
@@ -159,20 +158,21 @@ def test_more_than_a_batch(folder, decoder):
     np.testing.assert_array_equal(pixels, np.arange(BATCH + 3) % 256)
 
 
-@pytest.mark.parametrize(
-    ("limit", "value", "expected"), [("BATCH_BYTES", 3 * 20, [3, 3, 1]), ("BATCH", 4, [4, 3])]
-)
-def test_batches_are_bounded(folder, monkeypatch, limit, value, expected):
+def test_a_process_hands_over_few_pixels_at_a_time(folder, monkeypatch):
+    monkeypatch.setattr("simgan_fast.data.ingest.CHUNK_BYTES", 3 * 20)
     counts = []
-    real = decode.PillowDecoder.__call__
-    monkeypatch.setattr(
-        decode.PillowDecoder, "__call__", lambda s, f: (counts.append(len(f)), real(s, f))[1]
-    )
-    monkeypatch.setattr(f"simgan_fast.data.ingest.{limit}", value)
+    real = parallel.loaded
+
+    def counted(*arguments):
+        for samples, chunk in real(*arguments):
+            counts.append(len(samples))
+            yield samples, chunk
+
+    monkeypatch.setattr("simgan_fast.data.ingest.loaded", counted)
     for i in range(7):
         save(folder / f"{i}.png", np.full((4, 5), i, np.uint8))
-    assert len(packed(folder, decoder="pillow")) == 7
-    assert counts == expected
+    assert len(packed(folder)) == 7
+    assert counts == [3, 3, 1]
 
 
 # Bad files
@@ -291,17 +291,20 @@ def test_bad_arguments(folder):
             packed(folder, **options)
 
 
-def test_without_dali(folder, monkeypatch, caplog):
+def test_without_dali(folder, monkeypatch):
     def missing(name):
         raise ImportError(f"No module named {name!r}")
 
     monkeypatch.setattr(importlib, "import_module", missing)
     save(folder / "a.png", smooth(4, 5))
-    with pytest.raises(InputError, match="decoder='pillow'"):
+    with pytest.raises(InputError, match="decoder='auto'"):
         packed(folder, decoder="dali")
-    with caplog.at_level(logging.WARNING):
-        assert packed(folder).shape == (1, 4, 5)
-    assert len([r for r in caplog.records if "DALI is not installed" in r.message]) == 1
+
+
+def test_without_simplejpeg(folder, monkeypatch):
+    monkeypatch.setattr(decode, "_simplejpeg", lambda: None)
+    save(folder / "a.jpg", smooth(4, 5))
+    assert packed(folder).shape == (1, 4, 5)
 
 
 # Other readers

@@ -11,8 +11,9 @@ import pyarrow as pa
 import pytest
 import torch
 
-from simgan_fast.data import packed as packed_module
-from simgan_fast.data.packed import PackedWriter, open_packed
+from simgan_fast.data import packed_writer
+from simgan_fast.data.packed import open_packed
+from simgan_fast.data.packed_writer import PackedWriter
 from simgan_fast.errors import InputError
 
 SHAPE = (1, 5, 7)  # (c, h, w), all different so that a swap shows
@@ -187,14 +188,14 @@ def test_an_output_that_holds_something_is_left_alone(tmp_path):
 
 @pytest.mark.parametrize("at", ["shard-00001.arrow", "rejects.csv", "set.json"])
 def test_no_space_left_leaves_nothing(tmp_path, monkeypatch, at):
-    whole = packed_module.written_whole
+    whole = packed_writer.written_whole
 
     def full(path, mode="wb"):
         if path.name == at:
             raise OSError(errno.ENOSPC, "No space left on device")
         return whole(path, mode)
 
-    monkeypatch.setattr(packed_module, "written_whole", full)
+    monkeypatch.setattr(packed_writer, "written_whole", full)
     with pytest.raises(OSError, match="No space left"):
         write(tmp_path / "set", 20, shard_size=8)
     assert list(tmp_path.iterdir()) == []

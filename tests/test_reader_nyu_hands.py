@@ -235,16 +235,17 @@ def test_an_image_that_vanishes_after_it_was_listed(tmp_path: Path) -> None:
     reader = NYUHandsReader(tmp_path)
     (place / "depth_1_0000002.png").unlink()
     samples = list(reader)
-    assert len(reader) == 2 and samples[0].image().shape == (100, 100)
+    assert len(reader) == 2 and samples[0].image()[0].shape == (100, 100)
     with pytest.raises(Rejected, match="is missing"):
         samples[1].image()
 
 
-def test_labels_can_be_asked_for_before_the_image(tmp_path: Path) -> None:
+def test_labels_come_with_the_image(tmp_path: Path) -> None:
     nyu(tmp_path)
     (sample, _) = NYUHandsReader(tmp_path)
-    assert sample.labels["joints"][-1] == 49
-    assert dict(sample.labels).keys() == NYUHandsReader(tmp_path).labels.keys()
+    _, labels = sample.image()
+    assert labels["joints"][-1] == 49
+    assert labels.keys() == NYUHandsReader(tmp_path).labels.keys()
 
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may read everything")
@@ -306,7 +307,11 @@ def test_no_damage_of_the_joints_breaks_the_reading(damage: bytes, place: float)
         except InputError:
             return
         for sample in samples:
-            assert all(np.isfinite(values).all() for values in sample.labels.values())
+            try:
+                _, labels = sample.image()
+            except Rejected:
+                continue
+            assert all(np.isfinite(values).all() for values in labels.values())
 
 
 def genuine(folder: Path) -> Path:

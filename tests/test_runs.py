@@ -16,7 +16,7 @@ import torch
 from safetensors.torch import load_file
 
 from simgan_fast import Refiner, preset, resume, train
-from simgan_fast.data.packed import PackedWriter
+from simgan_fast.data.packed_writer import PackedWriter
 from simgan_fast.errors import InputError, TrainingDiverged
 from simgan_fast.training.diagnostics import Diagnostics
 

@@ -30,6 +30,9 @@ def add(commands: Any) -> None:
         "--crop",
         help="unityeyes [fixed], unityeyes2 [eye-width]: fixed, eye-width, none; nyu-hands: box, mask, none [box]",
     )
+    parser.add_argument(
+        "--processes", type=int, metavar="N", help="that decode (default: one per core)"
+    )
     parser.add_argument("--kind", help="nyu-hands: depth or synthdepth [depth]")
     parser.add_argument("--view", help="nyu-hands: camera 1, 2, 3 or all [1]")
     parser.add_argument("--values", help="nyu-hands: millimetres, paper or metric [millimetres]")
@@ -52,6 +55,7 @@ def run(arguments: argparse.Namespace) -> None:
         arguments.out,
         size=arguments.size,
         channels=arguments.channels,
+        processes=arguments.processes,
         labels=arguments.labels,
         crop=arguments.crop,
         kind=arguments.kind,

@@ -10,7 +10,8 @@ import weakref
 from pathlib import Path
 
 from simgan_fast.data import ingest
-from simgan_fast.data.packed import PackedSet, PackedWriter, is_packed, open_packed
+from simgan_fast.data.packed import PackedSet, is_packed, open_packed
+from simgan_fast.data.packed_writer import PackedWriter
 from simgan_fast.data.readers.folder import FolderReader
 from simgan_fast.errors import InputError
 

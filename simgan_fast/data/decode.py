@@ -1,35 +1,36 @@
-"""Image files to pixels of one shape, by DALI or by Pillow.
+"""Image files to pixels of one shape: what ingest does to each image, in this process or in several.
 
-Both turn images upright by their EXIF tag, drop alpha, expand palettes, convert grey and colour
-(luma weights .299, .587, .114) and resize with a triangle filter that is widened when it shrinks
-(antialiased).
+Images are turned upright by their EXIF tag, alpha is dropped, palettes are expanded, grey and colour converted (luma
+weights .299, .587, .114; of a JPEG its own luma), and sizes changed with a triangle filter that is widened when it
+shrinks (antialiased).
 """
 
 from __future__ import annotations
 
-import importlib
 import io
-import logging
 import math
-import os
-from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Any, Protocol
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from functools import cache
+from typing import Any, NamedTuple
 
 import numpy as np
 from PIL import Image, ImageOps
 
-from simgan_fast.errors import InputError
+from simgan_fast.data.image_files import (
+    ImageInfo,
+    Rejected,
+    inspect_array,
+    inspect_file,
+    is_jpeg,
+)
 
-DECODERS = ("auto", "dali", "pillow")
-BATCH = 256  # images DALI decodes at a time
 LUMA = np.array([0.299, 0.587, 0.114])
+FAST_PIXELS = 64 << 20  # of a JPEG; larger ones are left to Pillow, which knows what is too large
 
-_log = logging.getLogger(__name__)
-
-
-class DecodeError(Exception):
-    """A batch could not be decoded; one file of it is enough."""
+Box = tuple[int, int, int, int]  # left, top, right, bottom in whole pixels
+Labels = Mapping[str, Any]  # name -> [k] numbers
+Content = bytes | np.ndarray
 
 
 @dataclass(frozen=True)
@@ -43,71 +44,153 @@ class Target:
     dtype: str
     resize: bool
 
-
-class Decoder(Protocol):
-    """Decodes checked files: at most BATCH of them to [m, c, h, w], or DecodeError."""
-
-    def __call__(self, files: Sequence[bytes]) -> np.ndarray: ...
-
-
-def open_decoder(kind: str, target: Target) -> Decoder:
-    """Return the decoder `kind`; "auto" is DALI, or Pillow and a log line where DALI is missing."""
-    if kind not in DECODERS:
-        raise InputError(f"decoder is {kind!r}: want one of {', '.join(DECODERS)}.")
-    if kind == "pillow":
-        return PillowDecoder(target)
-    try:
-        return DaliDecoder(target)
-    except (ImportError, OSError) as error:
-        if kind == "dali":
-            raise InputError(
-                f"decoder is 'dali', and DALI cannot be imported ({error}): install it, or use "
-                "decoder='pillow'."
-            ) from None
-        _log.warning(
-            "DALI is not installed: decoding with Pillow (the same shapes, pixels may differ by "
-            "a level)."
-        )
-        return PillowDecoder(target)
+    def takes(self, info: ImageInfo) -> bool:
+        """Whether such an image can be brought to this shape."""
+        same = (info.height, info.width) == self.shape[1:]
+        known = info.channels in (1, 3, self.shape[0])
+        return info.dtype == self.dtype and known and (self.resize or same)
 
 
-class DaliDecoder:
-    """DALI on the CPU, a thread per core.
+class Item(NamedTuple):
+    """An image to load: what `Sample` (simgan_fast.data.readers) says of it, a path as text."""
 
-    A bad file ends a DALI pipeline for good: after a DecodeError the next call builds another.
+    image: str | Content | Callable[[], Content | tuple[np.ndarray, Labels]]
+    box: Box | None
+    nearest: bool
+
+
+@dataclass
+class Chunk:
+    """Loaded images: `pixels` [m, c, h, w], and by an image's number in the chunk: `reasons` of those that are left
+    out, `labels` that came with the pixels, and `infos` of those that are not as usual.
     """
 
-    def __init__(self, target: Target) -> None:
-        self.target = target
-        # Imported here because it takes a second, and by name because its types are not for mypy.
-        self._dali: Any = importlib.import_module("nvidia.dali")
-        self._pipeline: Any = None
+    pixels: np.ndarray
+    reasons: dict[int, str] = field(default_factory=dict)
+    labels: dict[int, Labels] = field(default_factory=dict)
+    infos: dict[int, ImageInfo] = field(default_factory=dict)
 
-    def __call__(self, files: Sequence[bytes]) -> np.ndarray:
-        if self._pipeline is None:
-            self._pipeline = _dali_pipeline(self._dali, self.target)
+
+def load_chunk(
+    items: Sequence[Item], target: Target, usual: ImageInfo, *, fast: bool = True
+) -> Chunk:
+    """Load `items` for `target`; one that is not fit for it is in `infos`, and its pixels are not to be used.
+
+    `fast`: with simplejpeg where it is installed.
+    """
+    chunk = Chunk(np.empty((len(items), *target.shape), target.dtype))
+    for i, item in enumerate(items):
         try:
-            self._pipeline.feed_input("files", [np.frombuffer(file, np.uint8) for file in files])
-            (images,) = self._pipeline.run()
-        except RuntimeError as error:
-            self._pipeline = None
-            raise DecodeError(_last_line(error)) from None
-        # [m, h, w, c], in memory that the next run overwrites
-        pixels = [np.asarray(images[i]) for i in range(len(files))]
-        return _stacked([array.transpose(2, 0, 1) for array in pixels], self.target)
+            pixels, info, labels = load_image(item, target.shape[0], fast=fast)
+        except Rejected as reason:
+            chunk.reasons[i] = str(reason)
+            continue
+        if info != usual:
+            chunk.infos[i] = info
+        if labels:
+            chunk.labels[i] = labels
+        if target.takes(info):
+            chunk.pixels[i] = fit_array(pixels, target, nearest=item.nearest)
+    return chunk
 
 
-class PillowDecoder:
-    """Pillow, one file after the other: for where DALI is not installed."""
+def load_image(
+    item: Item, channels: int | None, *, fast: bool = True
+) -> tuple[np.ndarray, ImageInfo, Labels]:
+    """Pixels [h, w] or [h, w, c], what the image was, and labels that came with it; or Rejected.
 
-    def __init__(self, target: Target) -> None:
-        self.target = target
+    `channels`: 1 where grey will do, which is faster of a colour JPEG.
+    """
+    content, labels = content_of(item)
+    if isinstance(content, bytes):
+        pixels, info = decode_file(content, channels, fast=fast)
+    else:
+        pixels, info = content, inspect_array(content)
+    if item.box is not None:
+        pixels = cropped(pixels, item.box)
+        info = replace(info, height=pixels.shape[0], width=pixels.shape[1])
+    return pixels, info, labels
 
-    def __call__(self, files: Sequence[bytes]) -> np.ndarray:
-        return _stacked(
-            [fit_array(_pillow_pixels(file, self.target.shape[0]), self.target) for file in files],
-            self.target,
-        )
+
+def content_of(item: Item) -> tuple[Content, Labels]:
+    """The bytes of a file, or pixels, and the labels that came with them; or Rejected."""
+    image = item.image
+    if isinstance(image, str):
+        return _read(image), {}
+    if callable(image):
+        given = image()
+        return given if isinstance(given, tuple) else (given, {})
+    return image, {}
+
+
+def decode_file(
+    data: bytes, channels: int | None, *, fast: bool = True
+) -> tuple[np.ndarray, ImageInfo]:
+    """The pixels of a whole PNG or JPEG file, [h, w] or [h, w, 3], and what it is; or Rejected.
+
+    A JPEG is read by simplejpeg where it is installed (three times as fast as Pillow, the same pixels); what that
+    refuses, and what needs turning, goes to Pillow, which finds the reason.
+    """
+    found = _fast_jpeg(data, channels) if fast and is_jpeg(data) else None
+    return found or _by_pillow(data, inspect_file(data, whole=not is_jpeg(data)), channels)
+
+
+def _read(path: str) -> bytes:
+    try:
+        with open(path, "rb", buffering=0) as file:
+            return file.read()
+    except OSError as error:
+        raise Rejected(f"cannot be read: {error.strerror}") from None
+
+
+@cache
+def _simplejpeg() -> Any:
+    try:
+        import simplejpeg
+    except ImportError:
+        return None
+    return simplejpeg
+
+
+def _fast_jpeg(data: bytes, channels: int | None) -> tuple[np.ndarray, ImageInfo] | None:
+    jpeg = _simplejpeg()
+    if jpeg is None or b"Exif\0\0" in data:
+        return None
+    try:
+        height, width, colours, _ = jpeg.decode_jpeg_header(data)
+        if colours not in ("Gray", "YCbCr") or height * width > FAST_PIXELS:
+            return None
+        grey = channels == 1 or colours == "Gray"
+        pixels = jpeg.decode_jpeg(data, "GRAY" if grey else "RGB")
+    except ValueError:
+        return None
+    info = ImageInfo(height, width, 1 if colours == "Gray" else 3, "uint8")
+    return pixels[..., 0] if grey else pixels, info
+
+
+def _by_pillow(data: bytes, info: ImageInfo, channels: int | None) -> tuple[np.ndarray, ImageInfo]:
+    try:
+        with Image.open(io.BytesIO(data), formats=("PNG", "JPEG")) as image:
+            if channels == 1:
+                image.draft("L", None)  # of a colour JPEG its luma
+            upright = ImageOps.exif_transpose(image)
+            if upright.mode.startswith("I"):  # 16-bit grey: "I;16", or "I" in an older Pillow
+                return np.asarray(upright).astype(np.uint16), info
+            grey = upright.mode in ("1", "L", "LA")
+            return np.asarray(upright.convert("L" if grey else "RGB")), info
+    except (OSError, SyntaxError, ValueError, EOFError) as error:
+        raise Rejected(f"damaged or cut off: {error}") from None
+
+
+def cropped(pixels: np.ndarray, box: Box) -> np.ndarray:
+    """The part `box` of [h, w] or [h, w, c]; beyond the border the edge repeats."""
+    left, top, right, bottom = box
+    height, width = pixels.shape[:2]
+    if 0 <= left < right <= width and 0 <= top < bottom <= height:
+        return pixels[top:bottom, left:right]
+    rows = np.clip(np.arange(top, bottom), 0, height - 1)
+    columns = np.clip(np.arange(left, right), 0, width - 1)
+    return pixels[rows][:, columns]
 
 
 def fit_array(pixels: np.ndarray, target: Target, *, nearest: bool = False) -> np.ndarray:
@@ -120,7 +203,7 @@ def fit_array(pixels: np.ndarray, target: Target, *, nearest: bool = False) -> n
     if len(planes) == 3 and channels == 1:
         planes = np.rint(np.tensordot(LUMA, planes, 1))[None].astype(pixels.dtype)
     elif len(planes) == 1:
-        planes = np.repeat(planes, channels, axis=0)
+        planes = np.repeat(planes, channels, axis=0) if channels > 1 else planes
     if planes.shape[1:] == (height, width):
         return planes
     if nearest:
@@ -146,57 +229,3 @@ def _resized(plane: np.ndarray, height: int, width: int) -> np.ndarray:
     box = (pad, pad, pad + w, pad + h)
     resized: np.ndarray = np.asarray(image.resize((width, height), Image.Resampling.BILINEAR, box))
     return resized
-
-
-def _pillow_pixels(file: bytes, channels: int) -> np.ndarray:
-    """Decode to [h, w] or [h, w, 3]; uint16 only for 16-bit grey."""
-    try:
-        with Image.open(io.BytesIO(file), formats=("PNG", "JPEG")) as image:
-            if channels == 1:
-                image.draft("L", None)  # of a colour JPEG its luma, as DALI does
-            upright = ImageOps.exif_transpose(image)
-            if upright.mode.startswith("I"):  # 16-bit grey: "I;16", or "I" in an older Pillow
-                return np.asarray(upright).astype(np.uint16)
-            grey = upright.mode in ("1", "L", "LA")
-            pixels: np.ndarray = np.asarray(upright.convert("L" if grey else "RGB"))
-            return pixels
-    except (OSError, SyntaxError, ValueError) as error:
-        raise DecodeError(str(error)) from None
-
-
-def _dali_pipeline(dali: Any, target: Target) -> Any:
-    fn, types = dali.fn, dali.types
-    channels, height, width = target.shape
-    threads = len(os.sched_getaffinity(0))
-    pipeline = dali.Pipeline(BATCH, num_threads=threads, device_id=None, prefetch_queue_depth=1)
-    with pipeline:
-        files = fn.external_source(name="files", dtype=types.UINT8, ndim=1)
-        # Never types.ANY_DATA: with a grey JPEG it corrupts the heap in DALI 2.4.
-        images = fn.decoders.image(
-            files,
-            device="cpu",
-            output_type=types.GRAY if channels == 1 else types.RGB,
-            dtype=types.UINT16 if target.dtype == "uint16" else types.UINT8,
-        )
-        if target.resize:
-            images = fn.resize(
-                images, size=[height, width], interp_type=types.INTERP_LINEAR, antialias=True
-            )
-        pipeline.set_outputs(images)
-    pipeline.build()
-    return pipeline
-
-
-def _stacked(images: list[np.ndarray], target: Target) -> np.ndarray:
-    wrong = [image.shape for image in images if image.shape != target.shape]
-    if wrong:
-        raise DecodeError(f"decoded to {list(wrong[0])}, and {list(target.shape)} was expected")
-    return np.stack(images)
-
-
-def _last_line(error: Exception) -> str:
-    """DALI's messages are a page long; the one line that names the failure starts with 'Failed'."""
-    lines = [line.strip() for line in str(error).splitlines()]
-    return next(
-        (line for line in lines if line.startswith("Failed")), lines[-1] if lines else "unknown"
-    )

@@ -14,8 +14,8 @@ from PIL import Image
 
 from simgan_fast.data import labels_csv
 from simgan_fast.data.checks import checked_images, checked_labels, checked_name, checked_widths
-from simgan_fast.data.packed import PackedWriter
 from simgan_fast.data.packed_format import REJECTS_FILE, rejects_text
+from simgan_fast.data.packed_writer import PackedWriter
 from simgan_fast.data.readers.folder import LABELS_FILE, SUFFIXES
 from simgan_fast.errors import InputError
 from simgan_fast.files import folder_written_whole

@@ -12,6 +12,7 @@ from PIL import Image, UnidentifiedImageError
 
 ROTATED = range(5, 9)  # EXIF orientations that exchange height and width
 ORIENTATION = 0x0112
+JPEG_MAGIC = b"\xff\xd8"
 PNG_MAGIC = b"\x89PNG\r\n\x1a\n"
 PNG_END = b"IEND\xaeB`\x82"  # the last chunk with its checksum, which Pillow's verify() leaves out
 PNG_GREY = (0, 4)  # colour types of a PNG header: grey, grey + alpha
@@ -33,18 +34,24 @@ class ImageInfo:
     dtype: str
 
 
-def inspect_file(data: bytes) -> ImageInfo:
+def is_jpeg(data: bytes) -> bool:
+    return data.startswith(JPEG_MAGIC)
+
+
+def inspect_file(data: bytes, *, whole: bool = True) -> ImageInfo:
     """Check a whole PNG or JPEG file; raise Rejected with the reason if it cannot be decoded.
 
     PNG: every chunk's checksum (46,000 small files a second). JPEG: decoded at 1/8 size, which
     reads all of its entropy-coded data and so finds a cut file, at half the time of a full decode.
+    `whole`: or else the header alone, of a file that is decoded next.
     """
     if not data:
         raise Rejected("the file is empty")
     try:
         with Image.open(io.BytesIO(data), formats=("PNG", "JPEG")) as image:
             info = _png_info(image, data) if data.startswith(PNG_MAGIC) else _jpeg_info(image)
-            image.verify() if data.startswith(PNG_MAGIC) else _read_jpeg(image)
+            if whole:
+                image.verify() if data.startswith(PNG_MAGIC) else _read_jpeg(image)
     except UnidentifiedImageError:
         raise Rejected("not a PNG or JPEG file") from None
     except (OSError, SyntaxError, ValueError, EOFError, Image.DecompressionBombError) as error:

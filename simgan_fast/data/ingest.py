@@ -2,37 +2,28 @@
 
 from __future__ import annotations
 
+import os
+from collections import deque
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 
-from simgan_fast.data.decode import (
-    BATCH,
-    DECODERS,
-    DecodeError,
-    Decoder,
-    Target,
-    fit_array,
-    open_decoder,
-)
-from simgan_fast.data.image_files import ImageInfo, Rejected, inspect_array, inspect_file
-from simgan_fast.data.packed import PackedSet, PackedWriter, open_packed
+from simgan_fast.data.decode import Chunk, Target, load_chunk, load_image
+from simgan_fast.data.decode_dali import BATCH, DaliLoader
+from simgan_fast.data.image_files import ImageInfo, Rejected
+from simgan_fast.data.packed import PackedSet, open_packed
+from simgan_fast.data.packed_writer import PackedWriter, Reject
+from simgan_fast.data.parallel import WORTH_PROCESSES, Loader, cores, item_of, loaded
 from simgan_fast.data.readers import Reader, Sample
 from simgan_fast.errors import InputError
 from simgan_fast.files import require_absent_or_empty
 from simgan_fast.progress import Progress
 
-BATCH_BYTES = 128 << 20  # of decoded pixels: bounds the memory, which DALI never gives back
-
-
-@dataclass(frozen=True)
-class _Checked:
-    sample: Sample
-    info: ImageInfo
-    data: bytes | np.ndarray  # the whole file, or pixels [h, w(, c)]
+DECODERS = ("auto", "pillow", "dali")
+CHUNK_BYTES = 8 << 20  # of pixels that a process hands over at a time
 
 
 def ingest(
@@ -42,14 +33,20 @@ def ingest(
     size: tuple[int, int] | None = None,
     channels: int | None = None,
     decoder: str = "auto",
+    processes: int | None = None,
     origin: str = "",
+    sources: Sequence[str | Path] = (),
 ) -> PackedSet:
     """Pack the images of `reader` into the new folder `out`, which appears whole or not at all.
 
     `size`: (height, width) in pixels to resize to, antialiased, without keeping the aspect ratio
     (default: the images have one size, which stays). `channels`: 1 for grey, 3 for RGB (default:
-    what the images have). `decoder`: "dali", "pillow", or "auto": DALI where it is installed.
-    `origin`: kept in set.json.
+    what the images have). `decoder`: "auto" (simplejpeg for JPEG where it is installed,
+    and Pillow), "pillow" or "dali". `processes`: that
+    decode (default: one per core, for sets large enough). `origin`: kept in set.json. `sources`:
+    the files and folders that `reader` reads; where they are given, an ingest that was stopped
+    leaves its finished shards beside `out`, and the next one with the same `origin` and arguments
+    goes on from there, unless a source has changed.
 
     Files that cannot be decoded are listed in `rejects.csv` and left out. 16-bit grey PNGs stay 16
     bits wide. Labels that are pixel positions (`reader.pixel_labels`) move with the pixels; other
@@ -62,153 +59,132 @@ def ingest(
     >>> ingest(FolderReader("photos"), "photos-packed", size=(35, 55), channels=1)
     """
     require_absent_or_empty(out)
-    if decoder not in DECODERS:
-        raise InputError(f"decoder is {decoder!r}: want one of {', '.join(DECODERS)}.")
-    plan = _Plan(_checked_size(size), _checked_channels(channels), [])
+    _check_arguments(size, channels, decoder, processes)
+    plan = _Plan(reader, size, channels)
+    writer = PackedWriter(
+        out,
+        plan.target.shape,
+        reader.labels,
+        plan.target.dtype,
+        origin=origin,
+        resume={"size": size, "channels": channels} if sources else None,
+        changed=partial(_last_change, sources),
+    )
     with ExitStack() as stack:
-        progress = stack.enter_context(Progress(len(reader), "image", f"ingest {reader.title}"))
-        writer = None
-        for batch in _batches(reader, plan, progress):
-            if writer is None:
-                shape, dtype = plan.target.shape, plan.target.dtype
-                packed = PackedWriter(out, shape, reader.labels, dtype, origin=origin)
-                writer = stack.enter_context(packed)
-                decode = open_decoder(decoder, plan.target)
-            for part, images in _decoded(batch, decode, plan):
-                _add(writer, part, images, plan.target, reader.pixel_labels)
-        if writer is None or writer.count == 0:
-            raise InputError(_nothing_decodes(reader, plan.rejects))
-        for file, reason in plan.rejects:
-            writer.reject(file, reason)
+        stack.enter_context(writer)
+        label = f"ingest {reader.title}"
+        done = writer.count + len(writer.rejects)
+        progress = stack.enter_context(Progress(len(reader), "image", label, done))
+        for samples, chunk in _loaded(_rest(reader, writer), plan, decoder, processes):
+            _add(writer, samples, chunk, plan)
+            progress.update(len(samples))
     return open_packed(out)
 
 
 class _Plan:
-    """What the images become (the arguments and the first good image say), and what is left out."""
+    """What the images become: the arguments and the first good image say it."""
 
-    def __init__(
-        self, size: tuple[int, int] | None, channels: int | None, rejects: list[tuple[str, str]]
-    ) -> None:
-        self.size, self.channels, self.rejects = size, channels, rejects
-        self.first: _Checked | None = None
-        self.target = Target((0, 0, 0), "", False)
+    def __init__(self, reader: Reader, size: tuple[int, int] | None, channels: int | None) -> None:
+        self.size, self.channels = size, channels
+        self.count, self.pixel_labels = len(reader), reader.pixel_labels
+        self.name, self.first = _first_good(reader)
+        height, width = size or (self.first.height, self.first.width)
+        shape = (channels or self.first.channels, height, width)
+        self.target = Target(shape, self.first.dtype, size is not None)
+        self.check(self.name, self.first)
 
-    def settle(self, item: _Checked) -> None:
-        """Take the first image as the measure; raise InputError if a later one does not fit."""
-        if self.first is None:
-            info = item.info
-            height, width = self.size or (info.height, info.width)
-            self.first = item
-            self.target = Target(
-                (self.channels or info.channels, height, width), info.dtype, self.size is not None
-            )
-        self._check(item, self.first)
-
-    def _check(self, item: _Checked, first: _Checked) -> None:
-        info, other = item.info, first.info
-        pair = f"{first.sample.name} and {item.sample.name}"
-        if info.dtype != other.dtype:
+    def check(self, name: str, info: ImageInfo) -> None:
+        """Raise InputError if the image `name` does not fit to the first one."""
+        first, pair = self.first, f"{self.name} and {name}"
+        if info.dtype != first.dtype:
             raise InputError(
-                f"{pair} hold {other.dtype} and {info.dtype} pixels: a set is 8-bit or 16-bit, so "
+                f"{pair} hold {first.dtype} and {info.dtype} pixels: a set is 8-bit or 16-bit, so "
                 "convert one kind."
             )
-        if self.size is None and (info.height, info.width) != (other.height, other.width):
+        if self.size is None and (info.height, info.width) != (first.height, first.width):
             raise InputError(
-                f"the images have different sizes ({first.sample.name} "
-                f"{other.height}x{other.width}, {item.sample.name} {info.height}x{info.width}): "
-                "give one size, height x width, as in --size 35x55."
+                f"the images have different sizes ({self.name} {first.height}x{first.width}, "
+                f"{name} {info.height}x{info.width}): give one size, height x width, as in --size "
+                "35x55."
             )
-        if self.channels is None and info.channels != other.channels:
+        if self.channels is None and info.channels != first.channels:
             raise InputError(
-                f"{pair} have {other.channels} and {info.channels} channels: give channels=1 "
+                f"{pair} have {first.channels} and {info.channels} channels: give channels=1 "
                 "(grey) or channels=3 (RGB), --channels on the command line."
             )
         if info.channels not in (1, 3, self.target.shape[0]):
+            raise InputError(f"{name} has {info.channels} channels: only 1 and 3 can be converted.")
+
+
+def _first_good(reader: Reader) -> tuple[str, ImageInfo]:
+    rejects = []
+    for sample in reader:
+        try:
+            return sample.name, load_image(item_of(sample), None)[1]
+        except Rejected as reason:
+            rejects.append(Reject(0, sample.name, str(reason)))
+    raise InputError(_nothing_decodes(reader, rejects))
+
+
+def _rest(reader: Reader, writer: PackedWriter) -> Iterator[Sample]:
+    """The samples that `writer` does not have yet."""
+    done, rejects = deque(writer.names), deque(writer.rejects)
+    count = len(done)
+    for sample in reader:
+        if rejects and rejects[0].before == count - len(done):
+            before = rejects.popleft().file
+        elif done:
+            before = done.popleft()
+        else:
+            yield sample
+            continue
+        if before != sample.name:
             raise InputError(
-                f"{item.sample.name} has {info.channels} channels: only 1 and 3 can be converted."
+                f"{sample.name} comes where {before} came before this ingest was stopped, so what was "
+                "kept of it has been removed: run it again."
             )
 
 
-def _batches(reader: Reader, plan: _Plan, progress: Progress) -> Iterator[list[_Checked]]:
-    """Yield checked images in the reader's order: at most BATCH, about BATCH_BYTES of pixels."""
-    batch: list[_Checked] = []
-    size = 0
-    for sample in reader:
-        progress.update(1)
-        try:
-            item = _check(sample)
-        except Rejected as reason:
-            plan.rejects.append((sample.name, str(reason)))
-            continue
-        plan.settle(item)
-        pixels = item.info.height * item.info.width * item.info.channels
-        if batch and (len(batch) == BATCH or size + pixels > BATCH_BYTES):
-            yield batch
-            batch, size = [], 0
-        batch.append(item)
-        size += pixels
-    if batch:
-        yield batch
+def _loaded(
+    samples: Iterator[Sample], plan: _Plan, decoder: str, processes: int | None
+) -> Iterator[tuple[list[Sample], Chunk]]:
+    target, first = plan.target, plan.first
+    size = CHUNK_BYTES // (int(np.prod(target.shape)) * np.dtype(target.dtype).itemsize)
+    load: Loader = partial(load_chunk, target=target, usual=first, fast=decoder == "auto")
+    if decoder == "dali":
+        load, processes = DaliLoader(target, first), 1
+    elif processes is None:
+        processes = cores() if plan.count >= WORTH_PROCESSES else 1
+    return loaded(samples, load, max(1, min(size, BATCH)), processes)
 
 
-def _check(sample: Sample) -> _Checked:
-    content = sample.image() if callable(sample.image) else sample.image
-    if isinstance(content, Path):
-        try:
-            content = content.read_bytes()
-        except OSError as error:
-            raise Rejected(f"cannot be read: {error.strerror}") from None
-    if isinstance(content, bytes):
-        return _Checked(sample, inspect_file(content), content)
-    return _Checked(sample, inspect_array(content), content)
+def _add(writer: PackedWriter, samples: Sequence[Sample], chunk: Chunk, plan: _Plan) -> None:
+    """Hand a chunk over, good images and others in their order."""
+    for i, info in sorted(chunk.infos.items()):
+        plan.check(samples[i].name, info)
+    first = 0
+    for i, reason in sorted(chunk.reasons.items()):
+        _add_good(writer, samples, chunk, range(first, i), plan)
+        writer.reject(samples[i].name, reason)
+        first = i + 1
+    _add_good(writer, samples, chunk, range(first, len(samples)), plan)
 
 
-def _decoded(
-    batch: Sequence[_Checked], decode: Decoder, plan: _Plan
-) -> Iterator[tuple[Sequence[_Checked], np.ndarray]]:
-    """Yield parts of `batch` with pixels [m, c, h, w]; a file that fails is found by halving."""
-    try:
-        images = _pixels(batch, decode, plan.target)
-    except DecodeError as error:
-        if len(batch) == 1:
-            plan.rejects.append((batch[0].sample.name, f"damaged: {error}"))
-            return
-        half = len(batch) // 2
-        yield from _decoded(batch[:half], decode, plan)
-        yield from _decoded(batch[half:], decode, plan)
-    else:
-        yield batch, images
-
-
-def _pixels(batch: Sequence[_Checked], decode: Decoder, target: Target) -> np.ndarray:
-    files = [item.data for item in batch if isinstance(item.data, bytes)]
-    if len(files) == len(batch):
-        return decode(files)
-    images = np.empty((len(batch), *target.shape), target.dtype)
-    is_file = [isinstance(item.data, bytes) for item in batch]
-    if files:
-        images[is_file] = decode(files)
-    for i, item in enumerate(batch):
-        if isinstance(item.data, np.ndarray):
-            images[i] = fit_array(item.data, target, nearest=item.sample.nearest)
-    return images
-
-
-def _add(
-    writer: PackedWriter,
-    items: Sequence[_Checked],
-    images: np.ndarray,
-    target: Target,
-    pixel_labels: frozenset[str],
+def _add_good(
+    writer: PackedWriter, samples: Sequence[Sample], chunk: Chunk, rows: range, plan: _Plan
 ) -> None:
+    if not rows:
+        return
     labels = {}
     for name, width in writer.labels.items():
-        values = [item.sample.labels[name] for item in items]
-        labels[name] = np.array(values, np.float32).reshape(len(items), width)
-    for name in pixel_labels:
-        labels[name] = _moved(labels[name], [item.info for item in items], target)
-    sources = [item.sample.source for item in items]
-    writer.add(images, [item.sample.name for item in items], labels, sources)
+        values = [chunk.labels.get(i, samples[i].labels)[name] for i in rows]
+        labels[name] = np.array(values, np.float32).reshape(len(rows), width)
+    for name in plan.pixel_labels:
+        infos = [chunk.infos.get(i, plan.first) for i in rows]
+        labels[name] = _moved(labels[name], infos, plan.target)
+    part = samples[rows.start : rows.stop]
+    pixels = chunk.pixels[rows.start : rows.stop]
+    writer.add(pixels, [s.name for s in part], labels, [s.source for s in part])
 
 
 def _moved(points: np.ndarray, infos: Sequence[ImageInfo], target: Target) -> np.ndarray:
@@ -220,20 +196,32 @@ def _moved(points: np.ndarray, infos: Sequence[ImageInfo], target: Target) -> np
     return moved.reshape(points.shape).astype(np.float32)
 
 
-def _checked_size(size: tuple[int, int] | None) -> tuple[int, int] | None:
+def _last_change(sources: Sequence[str | Path]) -> int:
+    """When anything in `sources` changed last, in nanoseconds: content, name or rights, and none can be set back."""
+    last = 0
+    for source in sources:
+        last = max(last, os.stat(source).st_ctime_ns)
+        for place, _, files in os.walk(source, followlinks=True):
+            names = [place, *(os.path.join(place, file) for file in files)]
+            last = max(last, *(os.stat(name).st_ctime_ns for name in names if os.path.exists(name)))
+    return last
+
+
+def _check_arguments(
+    size: tuple[int, int] | None, channels: int | None, decoder: str, processes: int | None
+) -> None:
+    if decoder not in DECODERS:
+        raise InputError(f"decoder is {decoder!r}: want one of {', '.join(DECODERS)}.")
     if size is not None and (len(size) != 2 or min(size) < 1):
         raise InputError(f"size is {size}: want (height, width) in pixels, as in (35, 55).")
-    return size
-
-
-def _checked_channels(channels: int | None) -> int | None:
     if channels not in (None, 1, 3):
         raise InputError(f"channels is {channels}: want 1 (grey) or 3 (RGB).")
-    return channels
+    if processes is not None and processes < 1:
+        raise InputError(f"processes is {processes}: want at least 1.")
 
 
-def _nothing_decodes(reader: Reader, rejects: Sequence[tuple[str, str]]) -> str:
+def _nothing_decodes(reader: Reader, rejects: Sequence[Reject]) -> str:
     if not rejects:
         return f"{reader.title} holds no image."
-    file, reason = rejects[0]
-    return f"none of the {len(reader)} images of {reader.title} can be decoded ({file}: {reason})."
+    example = f"{rejects[0].file}: {rejects[0].reason}"
+    return f"none of the {len(reader)} images of {reader.title} can be decoded ({example})."

@@ -98,6 +98,7 @@ def prepare(
     *,
     size: tuple[int, int] | None = None,
     channels: int | None = None,
+    processes: int | None = None,
     **options: Any,
 ) -> PackedSet:
     """Read `source` and pack it into the new folder `out`, which appears whole or not at all.
@@ -108,8 +109,12 @@ def prepare(
         out: a new folder. Images that cannot be read are listed in its rejects.csv.
         size: (height, width) to resize to, antialiased (depth by the nearest pixel); by default images keep theirs.
         channels: 1 (grey) or 3 (RGB); by default what the images have.
+        processes: how many decode; by default one per core.
         options: of the format's reader: `labels` of folder, `crop` of unityeyes and unityeyes2, `evaluation` of
             mpiigaze, `kind`, `view`, `crop` and `values` of nyu-hands.
+
+    Stopped by a signal, a full disk or a power cut, it leaves the shards that are finished in `.OUT.part`, and the
+    same call goes on from there, unless the source has changed.
 
     Returns the set. Raises InputError for an unknown format or option, and where nothing can be read.
 
@@ -122,7 +127,15 @@ def prepare(
     if unknown:
         raise InputError(f"the format {format} takes no {unknown[0]}.")
     reader = FORMATS[format].reader(source, **given)
-    return ingest(reader, out, size=size, channels=channels, origin=f"{format} {source}")
+    return ingest(
+        reader,
+        out,
+        size=size,
+        channels=channels,
+        processes=processes,
+        origin=" ".join([format, str(source), *(f"{k}={v}" for k, v in sorted(given.items()))]),
+        sources=[source, *(given[name] for name in ("labels",) if name in given)],
+    )
 
 
 def formats_table() -> str:

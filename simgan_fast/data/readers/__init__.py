@@ -15,6 +15,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
+from simgan_fast.data.decode import Box, Content, Labels
 from simgan_fast.data.image_files import Rejected
 from simgan_fast.errors import InputError
 
@@ -30,16 +31,20 @@ class Sample:
 
     `name`: its identity in the set, a relative POSIX path such as "left/0001.png". `image`: a PNG or
     JPEG file, as a path or as its bytes; or pixels that are decoded already, uint8 or uint16 [h, w] or
-    [h, w, c]; or a function that gives such bytes or pixels and may raise `Rejected`
-    (simgan_fast.data.image_files) with the reason why the image is left out. `labels`: name -> [k]
-    numbers. `source`: where it comes from, for people. `nearest`: decoded pixels are resized by the
-    nearest one, as a mean of two of them would mean nothing: depth of a hand and of what is behind.
+    [h, w, c]; or a function that gives such bytes or pixels, or pixels and the labels in a pair, and may
+    raise `Rejected` (simgan_fast.data.image_files) with the reason why the image is left out. It is
+    called once, perhaps in another process, so it must be one that can be pickled. `labels`: name -> [k]
+    numbers. `source`: where it comes from, for people. `box`: left, top, right, bottom of the part of
+    the image that is meant, in whole pixels; beyond the border the edge repeats. `nearest`: pixels are
+    resized by the nearest one, as a mean of two of them would mean nothing: depth of a hand and of what
+    is behind.
     """
 
     name: str
-    image: Path | bytes | np.ndarray | Callable[[], bytes | np.ndarray]
-    labels: Mapping[str, np.ndarray] = field(default_factory=dict)
+    image: Path | bytes | np.ndarray | Callable[[], Content | tuple[np.ndarray, Labels]]
+    labels: Labels = field(default_factory=dict)
     source: str = ""
+    box: Box | None = None
     nearest: bool = False
 
 

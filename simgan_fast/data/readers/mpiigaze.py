@@ -30,6 +30,7 @@ _DAMAGED = (
     TypeError,
     AttributeError,
     NotImplementedError,
+    NameError,  # of SciPy itself, over some damage
     zlib.error,
 )
 MIRRORED = np.array([-1.0, 1.0, 1.0])  # x of a vector in the mirror image

@@ -15,6 +15,7 @@ import re
 import warnings
 import zlib
 from collections.abc import Iterator, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,7 @@ import numpy as np
 from PIL import Image
 
 from simgan_fast import depth as depths
+from simgan_fast.data.decode import Labels
 from simgan_fast.data.image_files import Rejected
 from simgan_fast.data.readers import Sample, left_out, needed
 from simgan_fast.depth import Box
@@ -33,7 +35,8 @@ VIEWS = (1, 2, 3)
 JOINTS = (0, 3, 6, 9, 12, 15, 18, 21, 24, 25, 27, 30, 31, 32)  # of the 36; the last is the palm
 MARGIN = 10  # pixels around the hand, before the box is made square
 FRAMES = 1 << 17  # more than that is damage, and is not read
-_DAMAGED = (OSError, LookupError, ValueError, TypeError, NotImplementedError, zlib.error)
+# SciPy trips over its own feet too: UnboundLocalError is a NameError.
+_DAMAGED = (OSError, LookupError, ValueError, TypeError, NotImplementedError, NameError, zlib.error)
 
 
 class NYUHandsReader:
@@ -111,8 +114,9 @@ class NYUHandsReader:
             elif not (np.isfinite(uvd).all() and np.isfinite(xyz).all() and 0 < xyz[-1, 2] < 65536):
                 yield left_out(name, "its joints are no numbers, or behind the camera", self.title)
             else:
-                frame = _Frame(self, place / name.rpartition("/")[2], uvd, xyz)
-                yield Sample(name, frame.pixels, frame, source=self.title, nearest=True)
+                file = place / name.rpartition("/")[2]
+                load = partial(_load, file, (self.kind, self.crop, self.values), uvd, xyz)
+                yield Sample(name, load, source=self.title, nearest=True)
 
     def _of(self, prefix: str, place: Path, views: tuple[int, ...]) -> Iterator[Any]:
         """Name, folder, and joints (u, v, d) and (x, y, z) [14, 3] of each image; None where there are none."""
@@ -129,60 +133,29 @@ class NYUHandsReader:
                 yield prefix + match[0], place, *joints
 
 
-class _Frame(Mapping[str, np.ndarray]):
-    """An image and labels that move with the crop. That needs the synthetic image, so both are read when asked."""
-
-    def __init__(
-        self, reader: NYUHandsReader, file: Path, uvd: np.ndarray, xyz: np.ndarray
-    ) -> None:
-        self._reader, self._file, self._uvd, self._xyz = reader, file, uvd, xyz
-        self._box: Box | None = None
-
-    def pixels(self) -> np.ndarray:
-        """uint16 [h, w], cropped and encoded."""
-        reader = self._reader
-        depth = _read(self._file)
-        if reader.crop != "none":
-            synthetic = depth if reader.kind == "synthdepth" else _read(self._synthetic())
-            self._box = hand_box(synthetic)
-            if reader.crop == "mask":
-                depth = np.where(synthetic > 0, depth, 0).astype(np.uint16)
-            depth = depths.crop_depth(depth, self._box)
-        if reader.values == "paper":
-            return depths.encode_paper(depth)
-        return depths.encode_metric(depth, self._centre()) if reader.values == "metric" else depth
-
-    def __getitem__(self, label: str) -> np.ndarray:
-        if label == "joints_xyz":
-            return self._xyz.reshape(-1)
-        if label == "centre":
-            return np.array([self._centre()])
-        box = self._known_box()
-        if label == "box":
-            return np.array(box)
-        if label != "joints":
-            raise KeyError(label)
-        moved: np.ndarray = self._uvd[:, :2] - np.array(box[:2], np.float32)
-        return moved.reshape(-1)
-
-    def __iter__(self) -> Iterator[str]:
-        return iter(self._reader.labels)
-
-    def __len__(self) -> int:
-        return len(self._reader.labels)
-
-    def _centre(self) -> float:
-        return float(self._xyz[-1, 2])
-
-    def _known_box(self) -> Box:
-        if self._reader.crop == "none":
-            return 0, 0, depths.WIDTH, depths.HEIGHT
-        if self._box is None:
-            self._box = hand_box(_read(self._synthetic()))
-        return self._box
-
-    def _synthetic(self) -> Path:
-        return self._file.with_name(f"synthdepth{self._file.name[len(self._reader.kind) :]}")
+def _load(
+    file: Path, options: tuple[str, str, str], uvd: np.ndarray, xyz: np.ndarray
+) -> tuple[np.ndarray, Labels]:
+    """uint16 [h, w] of one file, cropped and encoded, and its labels; the crop is that of the synthetic image."""
+    kind, crop, values = options
+    depth, centre = _read(file), float(xyz[-1, 2])
+    box: Box = (0, 0, depths.WIDTH, depths.HEIGHT)
+    if crop != "none":
+        rendered = file.with_name(f"synthdepth{file.name[len(kind) :]}")
+        synthetic = depth if kind == "synthdepth" else _read(rendered)
+        box = hand_box(synthetic)
+        if crop == "mask":
+            depth = np.where(synthetic > 0, depth, 0).astype(np.uint16)
+        depth = depths.crop_depth(depth, box)
+    labels = {
+        "joints": (uvd[:, :2] - np.array(box[:2], np.float32)).reshape(-1),
+        "joints_xyz": xyz.reshape(-1),
+        "centre": np.array([centre]),
+        "box": np.array(box),
+    }
+    if values == "paper":
+        return depths.encode_paper(depth), labels
+    return (depths.encode_metric(depth, centre) if values == "metric" else depth), labels
 
 
 def hand_box(synthetic: np.ndarray) -> Box:

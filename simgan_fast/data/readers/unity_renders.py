@@ -8,7 +8,6 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from simgan_fast.data.decode import Box
 from simgan_fast.data.image_files import Rejected
 from simgan_fast.data.readers import Sample, left_out
 from simgan_fast.errors import InputError
@@ -35,7 +35,6 @@ ANNOTATION_BYTES = 4 << 20  # the programs write 5 to 100 KiB
 LONGEST = 1e12  # of a coordinate: what lies farther off is damage, and would overflow later on
 
 Floats = NDArray[np.float64]
-Box = tuple[int, int, int, int]  # left, top, right, bottom in whole pixels
 
 
 class RenderSamples:
@@ -70,7 +69,7 @@ class RenderSamples:
         labels, box = self._labels_and_box(rest, jpeg_size(file))
         for label in self.pixel_labels:
             labels[label] = labels[label] - np.tile(box[:2], labels[label].size // 2)
-        return Sample(name, partial(cropped, file, box), labels, source=self.title)
+        return Sample(name, file, labels, source=self.title, box=box)
 
     def _labels_and_box(self, rest: Any, size: tuple[int, int]) -> tuple[dict[str, Floats], Box]:
         """Positions in pixels of the whole image of `size` (height, width), and the crop; or Rejected."""
@@ -165,20 +164,6 @@ def jpeg_size(file: Path) -> tuple[int, int]:
         raise Rejected(f"cannot be read: {error.strerror}") from None
     except (OSError, SyntaxError, ValueError, Image.DecompressionBombError):
         raise Rejected("not a JPEG file") from None
-
-
-def cropped(file: Path, box: Box) -> np.ndarray:
-    """The pixels of `box` [h, w] or [h, w, 3]; beyond the border the edge repeats."""
-    left, top, right, bottom = box
-    try:
-        with Image.open(file, formats=("JPEG",)) as image:
-            pixels = np.asarray(image if image.mode == "L" else image.convert("RGB"))
-    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
-        raise Rejected(f"damaged or cut off: {error}") from None
-    height, width = pixels.shape[:2]
-    rows = np.clip(np.arange(top, bottom), 0, height - 1)
-    columns = np.clip(np.arange(left, right), 0, width - 1)
-    return pixels[rows][:, columns]
 
 
 def _turned(degrees: float) -> float:

@@ -6,11 +6,11 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from simgan_fast.data.decode import Box
 from simgan_fast.data.readers.folder import natural_order
 from simgan_fast.data.readers.unity_renders import (
     CROPS,
     LATERAL,
-    Box,
     Floats,
     RenderSamples,
     crop_box,

@@ -23,13 +23,13 @@ from typing import Any
 import numpy as np
 
 from simgan_fast.data.checks import checked_name
+from simgan_fast.data.decode import Box
 from simgan_fast.data.image_files import Rejected
 from simgan_fast.data.readers.folder import natural_order
 from simgan_fast.data.readers.unity_renders import (
     CROPS,
     LABELS,
     LATERAL,
-    Box,
     Floats,
     RenderSamples,
     crop_box,

@@ -1,0 +1,280 @@
+"""Writes packed sets (simgan_fast.data.packed), whole or not at all; one that was stopped can be gone on with."""
+
+from __future__ import annotations
+
+import json
+import logging
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager
+from pathlib import Path
+from types import TracebackType
+from typing import Any, NamedTuple
+
+import numpy as np
+import pyarrow as pa
+
+from simgan_fast.data.checks import checked_images, checked_labels, checked_name, checked_widths
+from simgan_fast.data.packed import open_shard
+from simgan_fast.data.packed_format import (
+    FORMAT,
+    REJECTS_FILE,
+    SET_FILE,
+    VALUE_RANGE,
+    VERSION,
+    checked_shape,
+    file_sha256,
+    rejects_text,
+    set_digest,
+    shard_schema,
+)
+from simgan_fast.errors import InputError
+from simgan_fast.files import LOCK_FILE, folder_resumable, folder_written_whole, written_whole
+
+SHARD_BYTES = 64 << 20  # of images, held in memory until the shard is written
+PART_FILE = "part.json"  # of a set that is not finished
+
+OWN = ("count", "shards", "digest")  # of a description: what each set has of its own
+
+_log = logging.getLogger(__name__)
+
+
+class Reject(NamedTuple):
+    """A file that is not in the set; `before`: how many images came before it."""
+
+    before: int
+    file: str
+    reason: str
+
+
+class PackedWriter:
+    """Writes a packed set. The folder appears when the `with` block ends well, or not at all.
+
+    `path`: a new or empty folder. `shape`: (channels, height, width). `labels`: how many float32
+    values each label has. `dtype`: "uint8" or "uint16". `shard_size`: images a shard (default: 64
+    MiB of them). `origin`: any text that says what the set was made from, kept in set.json.
+
+    `resume`: anything that JSON can hold; where it is given, a writer that is stopped leaves its
+    finished shards in a hidden folder beside `path`, and the next one with the same arguments goes
+    on from there (`names`, `rejects`), unless `changed`, asked for a time in nanoseconds since 1970, says
+    that what the set is made from has changed since. A second one at the same time is refused.
+
+    Raises InputError for a wrong shape or dtype, for labels that are missing, of another size, or
+    not finite, and for a name that comes twice.
+
+    >>> with PackedWriter("eyes", shape=(1, 35, 55), labels={"gaze": 3}) as writer:
+    ...     writer.add(images, names, {"gaze": gaze})  # uint8 [m, 1, 35, 55], m strings, [m, 3]
+    """
+
+    def __init__(
+        self,
+        path: str | Path,
+        shape: Sequence[int],
+        labels: Mapping[str, int] | None = None,
+        dtype: str = "uint8",
+        *,
+        shard_size: int | None = None,
+        origin: str = "",
+        resume: Any = None,
+        changed: Callable[[], int] = lambda: 0,
+    ) -> None:
+        self.path = Path(path)
+        self.shape = checked_shape(shape)
+        self.labels = checked_widths(labels or {})
+        self.origin = origin
+        if dtype not in VALUE_RANGE:
+            raise InputError(f"dtype is {dtype!r}: a packed set holds uint8 or uint16.")
+        self.dtype = np.dtype(dtype)
+        image_bytes = int(np.prod(self.shape)) * self.dtype.itemsize
+        self._shard_size = shard_size or max(1, SHARD_BYTES // image_bytes)
+        self._schema = shard_schema(self.shape, self.dtype, self.labels)
+        self._names: dict[str, None] = {}  # in order
+        self.rejects: list[Reject] = []
+        self._shards: list[dict[str, Any]] = []
+        self._pending: list[pa.RecordBatch] = []
+        self._pending_count = 0
+        self._resume, self._changed, self._started = resume, changed, time.time_ns()
+        self._context: AbstractContextManager[Path] = (
+            folder_written_whole(self.path)
+            if resume is None
+            else folder_resumable(self.path, lambda: bool(self._shards))
+        )
+
+    def __enter__(self) -> PackedWriter:
+        self.folder = self._context.__enter__()
+        if self._resume is not None:
+            self._take_over()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        if kind is None:
+            try:
+                self._finish()
+            except BaseException as failure:
+                self._context.__exit__(type(failure), failure, failure.__traceback__)
+                raise
+        self._context.__exit__(kind, error, trace)
+        if kind is not None and self.folder.exists():
+            done = sum(shard["count"] for shard in self._shards)
+            _log.warning("%d images are kept in %s: the same job goes on there.", done, self.folder)
+
+    @property
+    def count(self) -> int:
+        """Images added so far."""
+        return len(self._names)
+
+    @property
+    def names(self) -> list[str]:
+        """Their names, in order."""
+        return list(self._names)
+
+    def add(
+        self,
+        images: np.ndarray,
+        names: Sequence[str],
+        labels: Mapping[str, np.ndarray] | None = None,
+        source: str | Sequence[str] = "",
+    ) -> None:
+        """Append `images` [m, c, h, w] with `names` [m], `labels` (each [m, k]) and a source."""
+        images = checked_images(images, self.shape, self.dtype, names)
+        sources = [source] * len(names) if isinstance(source, str) else list(source)
+        if len(sources) != len(names):
+            raise InputError(
+                f"{len(sources)} sources came for {len(names)} images: give one, or one per image."
+            )
+        self._remember(names)
+        columns = checked_labels(labels or {}, self.labels, names)
+        batch = _record_batch(self._schema, images, names, columns, sources)
+        self._pending.append(batch)
+        self._pending_count += len(batch)
+        while self._pending_count >= self._shard_size:
+            self._write_shard(self._shard_size)
+
+    def reject(self, file: str, reason: str) -> None:
+        """List `file` in rejects.csv: it is not in the set, for `reason`."""
+        self.rejects.append(Reject(self.count, file, reason))
+
+    def _remember(self, names: Sequence[str]) -> None:
+        for name in names:
+            if checked_name(name) in self._names:
+                raise InputError(
+                    f"the name {name!r} comes twice: names identify images, so rename one of them, "
+                    "or put the two sets into different sub-folders."
+                )
+            self._names[name] = None
+
+    def _write_shard(self, count: int) -> None:
+        table = pa.Table.from_batches(self._pending, schema=self._schema)
+        file = f"shard-{len(self._shards):05d}.arrow"
+        batch = table.slice(0, count).combine_chunks().to_batches()[0]
+        with (
+            written_whole(self.folder / file) as sink,
+            pa.ipc.new_file(sink, self._schema) as writer,
+        ):
+            writer.write_batch(batch)
+        self._shards.append(
+            {"file": file, "count": count, "sha256": file_sha256(self.folder / file)}
+        )
+        self._pending = [rest for rest in table.slice(count).to_batches() if len(rest)]
+        self._pending_count -= count
+        if self._resume is not None:
+            self._save_part()
+
+    def _finish(self) -> None:
+        if self._pending_count:
+            self._write_shard(self._pending_count)
+        if not self._shards:
+            raise InputError(f"no image was added to {self.path}: a packed set holds at least one.")
+        rejects = rejects_text([(reject.file, reject.reason) for reject in self.rejects])
+        description = json.dumps(self._description(), indent=1) + "\n"
+        (self.folder / PART_FILE).unlink(missing_ok=True)
+        for name, text in ((REJECTS_FILE, rejects), (SET_FILE, description)):
+            with written_whole(self.folder / name) as file:
+                file.write(text.encode())
+
+    def _save_part(self) -> None:
+        """Note what is finished, so that the next writer can go on from there."""
+        done = sum(shard["count"] for shard in self._shards)
+        rejects = [reject for reject in self.rejects if reject.before <= done]
+        part = {"started": self._started, "made_by": self._made_by(), "rejects": rejects}
+        with written_whole(self.folder / PART_FILE) as file:
+            file.write(json.dumps({**part, "shards": self._shards}).encode())
+
+    def _made_by(self) -> Any:
+        """What another writer must have in common to go on with the same set, as JSON gives it back."""
+        plain = {name: value for name, value in self._description().items() if name not in OWN}
+        return json.loads(json.dumps({**plain, "size": self._shard_size, "resume": self._resume}))
+
+    def _take_over(self) -> None:
+        """Go on with what an earlier writer has left in the folder, if it is of use; remove the rest."""
+        part = _read_part(self.folder / PART_FILE)
+        if part.get("made_by") == self._made_by() and self._changed() <= part["started"]:
+            self._started = part["started"]
+            self._shards = list(self._whole_shards(part["shards"]))
+        rejects = [Reject(*reject) for reject in part.get("rejects", [])]
+        self.rejects = [
+            reject for reject in rejects if reject.before <= self.count and self._shards
+        ]
+        kept = {PART_FILE, LOCK_FILE, *(shard["file"] for shard in self._shards)}
+        for file in self.folder.iterdir():
+            if file.name not in kept:
+                file.unlink()
+
+    def _whole_shards(self, shards: Sequence[dict[str, Any]]) -> Iterator[dict[str, Any]]:
+        """The first of `shards` that are there and whole; their names are known from then on."""
+        for shard in shards:
+            file = self.folder / shard["file"]
+            if not file.is_file() or file_sha256(file) != shard["sha256"]:
+                return
+            batch = open_shard(file, self._schema, shard["count"])
+            self._remember(batch.column("name").to_pylist())
+            yield shard
+
+    def _description(self) -> dict[str, Any]:
+        return {
+            "format": FORMAT,
+            "version": VERSION,
+            "count": self.count,
+            "shape": list(self.shape),
+            "dtype": self.dtype.name,
+            "value_range": list(VALUE_RANGE[self.dtype.name]),
+            "labels": self.labels,
+            "origin": self.origin,
+            "shards": self._shards,
+            "digest": set_digest(self._shards),
+        }
+
+
+def _read_part(file: Path) -> dict[str, Any]:
+    """What is in part.json; nothing where it is missing or damaged."""
+    try:
+        part = json.loads(file.read_text(encoding="utf-8"))
+        return part if {"started", "made_by", "rejects", "shards"} <= set(part) else {}
+    except (OSError, ValueError, TypeError):
+        return {}
+
+
+def _record_batch(
+    schema: pa.Schema,
+    images: np.ndarray,
+    names: Sequence[str],
+    labels: Mapping[str, np.ndarray],
+    sources: Sequence[str],
+) -> pa.RecordBatch:
+    pixels = pa.py_buffer(np.array(images, order="C"))  # a copy: the caller may reuse its array
+    columns = [
+        pa.array(names, pa.string()),
+        pa.Array.from_buffers(schema.field("image").type, len(names), [None, pixels]),
+    ]
+    for name, values in labels.items():
+        flat = pa.array(values.reshape(-1), pa.float32())
+        columns.append(
+            pa.FixedSizeListArray.from_arrays(flat, type=schema.field(f"label:{name}").type)
+        )
+    columns.append(pa.array(sources, pa.string()))
+    return pa.RecordBatch.from_arrays(columns, schema=schema)
