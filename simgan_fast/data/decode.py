@@ -9,10 +9,12 @@ from __future__ import annotations
 
 import io
 import math
+import os
+import stat
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from functools import cache
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 from PIL import Image, ImageOps
@@ -51,12 +53,9 @@ class Target:
         return info.dtype == self.dtype and known and (self.resize or same)
 
 
-class Item(NamedTuple):
-    """An image to load: what `Sample` (simgan_fast.data.readers) says of it, a path as text."""
-
-    image: str | Content | Callable[[], Content | tuple[np.ndarray, Labels]]
-    box: Box | None
-    nearest: bool
+# What a process needs to load an image: `image` (a path as text), `box` and `nearest` of its sample, see
+# simgan_fast.data.readers. A plain tuple, as others take several times as long to hand to another process.
+Item = tuple[str | Content | Callable[[], Content | tuple[np.ndarray, Labels]], Box | None, bool]
 
 
 @dataclass
@@ -90,7 +89,7 @@ def load_chunk(
         if labels:
             chunk.labels[i] = labels
         if target.takes(info):
-            chunk.pixels[i] = fit_array(pixels, target, nearest=item.nearest)
+            chunk.pixels[i] = fit_array(pixels, target, nearest=item[2])
     return chunk
 
 
@@ -106,15 +105,16 @@ def load_image(
         pixels, info = decode_file(content, channels, fast=fast)
     else:
         pixels, info = content, inspect_array(content)
-    if item.box is not None:
-        pixels = cropped(pixels, item.box)
-        info = replace(info, height=pixels.shape[0], width=pixels.shape[1])
+    _, box, _ = item
+    if box is not None:
+        pixels = cropped(pixels, box)
+        info = info._replace(height=pixels.shape[0], width=pixels.shape[1])
     return pixels, info, labels
 
 
 def content_of(item: Item) -> tuple[Content, Labels]:
     """The bytes of a file, or pixels, and the labels that came with them; or Rejected."""
-    image = item.image
+    image, _, _ = item
     if isinstance(image, str):
         return _read(image), {}
     if callable(image):
@@ -137,8 +137,14 @@ def decode_file(
 
 def _read(path: str) -> bytes:
     try:
-        with open(path, "rb", buffering=0) as file:
-            return file.read()
+        descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK)  # or a named pipe would never end
+        try:
+            status = os.fstat(descriptor)
+            if not stat.S_ISREG(status.st_mode):
+                raise Rejected("no file, but a folder, a pipe or a device")
+            return os.read(descriptor, status.st_size)
+        finally:
+            os.close(descriptor)
     except OSError as error:
         raise Rejected(f"cannot be read: {error.strerror}") from None
 

@@ -61,18 +61,18 @@ class DaliLoader:
     def _add(self, chunk: Chunk, files: dict[int, bytes], i: int, item: Item) -> None:
         """Put a file into `files`, and all else into `chunk`, loaded."""
         content, labels = content_of(item)
-        if isinstance(content, bytes) and item.box is None:
+        if isinstance(content, bytes) and item[1] is None:
             pixels, info = None, inspect_file(content)
             if self.target.takes(info):
                 files[i] = content
         else:
-            pixels, info, _ = load_image(item._replace(image=content), self.target.shape[0])
+            pixels, info, _ = load_image((content, *item[1:]), self.target.shape[0])
         if info != self.usual:
             chunk.infos[i] = info
         if labels:
             chunk.labels[i] = labels
         if pixels is not None and self.target.takes(info):
-            chunk.pixels[i] = fit_array(pixels, self.target, nearest=item.nearest)
+            chunk.pixels[i] = fit_array(pixels, self.target, nearest=item[2])
 
     def _decode(self, chunk: Chunk, rows: Sequence[int], files: Sequence[bytes]) -> None:
         if not files:

@@ -5,7 +5,7 @@ DALI pipeline.
 from __future__ import annotations
 
 import io
-from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 from PIL import Image, UnidentifiedImageError
@@ -22,8 +22,7 @@ class Rejected(Exception):
     """Why a file is left out; the text goes to rejects.csv."""
 
 
-@dataclass(frozen=True)
-class ImageInfo:
+class ImageInfo(NamedTuple):
     """What an image is once decoded and turned upright: size in pixels, 1 or 3 channels, "uint8" or
     "uint16".
     """

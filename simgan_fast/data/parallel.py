@@ -42,12 +42,13 @@ def loaded(
             yield chunk, load([item_of(sample) for sample in chunk])
         return
     waiting: deque[list[Sample]] = deque()
-    loader = _data_loader(_Work(samples, size, waiting), load, processes)
     try:
         with warnings.catch_warnings():
             # Of Python 3.12 and later: the copies run none of the threads' libraries, but decoders alone.
             warnings.filterwarnings("ignore", ".*fork", DeprecationWarning)
-            results = iter(loader)
+            # More than there are cores: somebody has asked for them.
+            warnings.filterwarnings("ignore", "This DataLoader will create", UserWarning)
+            results = iter(_data_loader(_Work(samples, size, waiting), load, processes))
         for result in results:
             yield waiting.popleft(), result
     except RuntimeError as error:
@@ -107,7 +108,7 @@ def _begin(_number: int) -> None:
 def item_of(sample: Sample) -> Item:
     """What a process needs to load the image of `sample`."""
     image = str(sample.image) if isinstance(sample.image, Path) else sample.image
-    return Item(image, sample.box, sample.nearest)
+    return image, sample.box, sample.nearest
 
 
 def _chunks(samples: Iterable[Sample], size: int) -> Iterator[list[Sample]]:

@@ -17,6 +17,7 @@ from simgan_fast.errors import InputError
 
 SUFFIXES = (".png", ".jpg", ".jpeg")
 LABELS_FILE = "labels.csv"
+_digits = re.compile(r"(\d+)").split
 
 
 class FolderReader:
@@ -62,14 +63,15 @@ class FolderReader:
     def __iter__(self) -> Iterator[Sample]:
         for i, name in enumerate(self.names):
             labels = {label: values[i] for label, values in self._values.items()}
-            yield Sample(name, self.folder / name, labels, source=self.title)
+            yield Sample(name, os.path.join(self.folder, name), labels, source=self.title)
 
 
 def natural_order(name: str) -> tuple[object, ...]:
     """Sort key: folder by folder, runs of digits as numbers; the plain name breaks ties."""
-    parts = (re.split(r"(\d+)", part) for part in name.split("/"))
-    numbered = [[int(x) if i % 2 else x for i, x in enumerate(part)] for part in parts]
-    return numbered, name
+    parts: list[list[str | int]] = [_digits(part) for part in name.split("/")]
+    for part in parts:
+        part[1::2] = map(int, part[1::2])
+    return parts, name
 
 
 def image_names(folder: Path) -> list[str]:

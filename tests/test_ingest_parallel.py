@@ -1,0 +1,245 @@
+"""Ingest in several processes, and ingest that was stopped: the same set in the end."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import logging
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+from image_folders import packed, save, smooth
+
+from simgan_fast.data import packed_writer
+from simgan_fast.data.decode import load_chunk
+from simgan_fast.data.ingest import ingest
+from simgan_fast.data.packed import PackedSet, open_packed
+from simgan_fast.data.packed_writer import PackedWriter
+from simgan_fast.data.readers.folder import FolderReader
+from simgan_fast.errors import InputError
+from simgan_fast.jobs.prepare import prepare
+
+SHARD = 40  # images
+PART = ".packed.part"
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """100 images, of which 7 are damaged, one of them the first."""
+    path = tmp_path / "images"
+    for i in range(100):
+        file = save(path / f"{i}.jpg", smooth(6, 8, seed=i))
+        if i % 16 == 0:
+            file.write_bytes(file.read_bytes()[:-50])
+    return path
+
+
+@pytest.fixture(autouse=True)
+def small_shards(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(packed_writer, "SHARD_BYTES", SHARD * 6 * 8)
+    monkeypatch.setattr("simgan_fast.data.ingest.CHUNK_BYTES", 9 * 6 * 8)
+
+
+def assert_equal(one: PackedSet, other: PackedSet) -> None:
+    assert one.names == other.names
+    assert one.rejects == other.rejects
+    np.testing.assert_array_equal(one.images(), other.images())
+
+
+def test_any_number_of_processes_gives_the_same_set(folder: Path) -> None:
+    one, two, three = (
+        ingest(FolderReader(folder), folder.parent / f"p{n}", processes=n) for n in (1, 2, 3)
+    )
+    assert len(one) == 93 and len(one.rejects) == 7
+    assert one.info["digest"] == two.info["digest"] == three.info["digest"]
+    assert_equal(one, two)
+
+
+def test_a_sentence_comes_from_whichever_process(folder: Path) -> None:
+    save(folder / "99.jpg", smooth(7, 8))
+    with pytest.raises(InputError, match=r"different sizes \(1\.jpg 6x8, 99\.jpg 7x8\)"):
+        packed(folder, processes=2)
+    assert [path.name for path in folder.parent.iterdir()] == ["images"]
+
+
+def killed(items, target, usual, fast):
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+def test_a_killed_process_is_one_sentence(folder: Path, monkeypatch) -> None:
+    monkeypatch.setattr("simgan_fast.data.ingest.load_chunk", killed)
+    with pytest.raises(InputError, match="was killed, perhaps for want of memory"):
+        packed(folder, processes=2)
+    assert [path.name for path in folder.parent.iterdir()] == ["images"]
+
+
+def test_bad_number_of_processes(folder: Path) -> None:
+    with pytest.raises(InputError, match="processes is 0"):
+        packed(folder, processes=0)
+
+
+def test_a_pipe_does_not_hang(folder: Path) -> None:
+    os.mkfifo(folder / "pipe.png")
+    (folder / "folder.png").mkdir()
+    assert ("pipe.png", "no file, but a folder, a pipe or a device") in packed(folder).rejects
+
+
+# Stopped
+
+
+class Stop(Exception):
+    """In place of a signal."""
+
+
+def stopped_after(count: int, monkeypatch: pytest.MonkeyPatch, failure: BaseException) -> list[int]:
+    """Let loading fail once `count` images came; returns how many were asked for."""
+    asked: list[int] = []
+
+    def load(items, target, usual, fast):
+        if sum(asked) + len(items) > count:
+            raise failure
+        asked.append(len(items))
+        return load_chunk(items, target, usual)
+
+    monkeypatch.setattr("simgan_fast.data.ingest.load_chunk", load)
+    return asked
+
+
+def test_finished_shards_are_not_done_again(folder: Path, monkeypatch, caplog) -> None:
+    whole = ingest(FolderReader(folder), folder.parent / "whole")
+    out = folder.parent / "packed"
+    with monkeypatch.context() as patch:
+        stopped_after(90, patch, Stop())
+        with pytest.raises(Stop):
+            prepare("folder", folder, out)
+    assert f"80 images are kept in {folder.parent / PART}" in caplog.text
+    assert not out.exists()
+    asked = stopped_after(1000, monkeypatch, Stop())
+    again = prepare("folder", folder, out)
+    assert_equal(again, whole)
+    assert again.info["digest"] == whole.info["digest"]
+    assert sum(asked) == 100 - 80 - 6, "the 80 images and the 6 rejects among them are known"
+    assert sorted(path.name for path in folder.parent.iterdir()) == ["images", "packed", "whole"]
+    assert not (out / "part.json").exists() and not (out / ".lock").exists()
+
+
+CHANGES = {
+    "another size": lambda _: {"size": (5, 5)},
+    "a file's content": lambda folder: save(folder / "50.jpg", smooth(6, 8, seed=50)) and {},
+    "a file more": lambda folder: save(folder / "1000.jpg", smooth(6, 8)) and {},
+    "a file less": lambda folder: (folder / "50.jpg").unlink() or {},
+}
+
+
+@pytest.mark.parametrize("change", CHANGES.values(), ids=CHANGES)
+def test_what_changed_begins_anew(folder: Path, monkeypatch, change) -> None:
+    with monkeypatch.context() as patch:
+        stopped_after(90, patch, Stop())
+        with pytest.raises(Stop):
+            prepare("folder", folder, folder.parent / "packed")
+    time.sleep(0.02)  # the clock of files is some milliseconds coarse
+    options = change(folder)
+    asked = stopped_after(1000, monkeypatch, Stop())
+    prepare("folder", folder, folder.parent / "packed", **options)
+    assert sum(asked) == len(list(folder.iterdir()))
+
+
+def test_a_damaged_shard_is_done_again(folder: Path, monkeypatch) -> None:
+    with monkeypatch.context() as patch:
+        stopped_after(90, patch, Stop())
+        with pytest.raises(Stop):
+            prepare("folder", folder, folder.parent / "packed")
+    shard = folder.parent / PART / "shard-00001.arrow"
+    shard.write_bytes(shard.read_bytes()[:-1] + b"x")
+    (folder.parent / PART / ".shard-00002.arrow.abc.part").write_bytes(b"half a shard")
+    again = prepare("folder", folder, folder.parent / "packed")
+    assert_equal(again, ingest(FolderReader(folder), folder.parent / "whole"))
+    assert len(list(again.path.iterdir())) == 3 + 2
+
+
+def test_no_space_left_keeps_what_is_finished(folder: Path, monkeypatch) -> None:
+    whole = packed_writer.written_whole
+
+    def full(path, mode="wb"):
+        if path.name == "shard-00001.arrow":
+            raise OSError(errno.ENOSPC, "No space left on device")
+        return whole(path, mode)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(packed_writer, "written_whole", full)
+        with pytest.raises(OSError, match="No space left"):
+            prepare("folder", folder, folder.parent / "packed")
+    asked = stopped_after(1000, monkeypatch, Stop())
+    prepare("folder", folder, folder.parent / "packed")
+    assert 50 < sum(asked) < 60
+
+
+def test_two_at_once(tmp_path: Path) -> None:
+    with PackedWriter(tmp_path / "packed", (1, 2, 2), resume="x") as writer:
+        script = (
+            "import sys; from simgan_fast.data import PackedWriter\n"
+            "with PackedWriter(sys.argv[1], (1, 2, 2), resume='x'): pass"
+        )
+        done = subprocess.run(
+            [sys.executable, "-c", script, tmp_path / "packed"],
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        assert "is being made by another process" in done.stderr
+        writer.add(np.zeros((1, 1, 2, 2), np.uint8), ["a"])
+    assert len(open_packed(tmp_path / "packed")) == 1
+
+
+SLOWLY = """
+import sys, time
+from simgan_fast.data import ingest, packed_writer
+from simgan_fast.jobs.prepare import prepare
+
+def slow(items, target, usual, fast):
+    time.sleep(0.1)
+    return load(items, target, usual)
+
+load, ingest.load_chunk = ingest.load_chunk, slow
+packed_writer.SHARD_BYTES = ingest.CHUNK_BYTES = 10 * 6 * 8
+prepare("folder", sys.argv[1], sys.argv[2], processes=2)
+"""
+
+
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGINT])
+def test_a_killed_ingest_goes_on(folder: Path, monkeypatch, number) -> None:
+    monkeypatch.setattr(packed_writer, "SHARD_BYTES", 10 * 6 * 8)
+    out, part = folder.parent / "packed", folder.parent / PART
+    with subprocess.Popen(
+        [sys.executable, "-c", SLOWLY, folder, out], stderr=subprocess.DEVNULL
+    ) as job:
+        while not (part / "shard-00002.arrow").exists():
+            time.sleep(0.01)
+            assert job.poll() is None
+        job.send_signal(number)
+    assert not out.exists()
+    asked = stopped_after(1000, monkeypatch, Stop())
+    again = prepare("folder", folder, out)
+    assert_equal(again, ingest(FolderReader(folder), folder.parent / "whole"))
+    assert sum(asked[: -1 - 100 // 9]) <= 80
+
+
+def test_nothing_of_it_stays_in_the_process(folder: Path, caplog) -> None:
+    """No process is left, and torch's random numbers are those that would have come anyhow."""
+    torch = pytest.importorskip("torch")
+    torch.manual_seed(0)
+    expected = torch.rand(3)
+    torch.manual_seed(0)
+    with caplog.at_level(logging.WARNING):
+        packed(folder, processes=2)
+    assert torch.equal(torch.rand(3), expected)
+    assert caplog.text == ""
+    with contextlib.suppress(ChildProcessError):
+        pid, _ = os.waitpid(-1, os.WNOHANG)
+        assert pid == 0, "a process was left over"
