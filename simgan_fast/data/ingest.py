@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import os
 from collections import deque
-from collections.abc import Iterator, Sequence
-from contextlib import ExitStack
+from collections.abc import Generator, Iterator, Sequence
+from contextlib import ExitStack, closing
 from functools import partial
 from pathlib import Path
 
@@ -16,7 +16,7 @@ from simgan_fast.data.decode_dali import BATCH, DaliLoader
 from simgan_fast.data.image_files import ImageInfo, Rejected
 from simgan_fast.data.packed import PackedSet, open_packed
 from simgan_fast.data.packed_writer import PackedWriter, Reject
-from simgan_fast.data.parallel import WORTH_PROCESSES, Loader, cores, item_of, loaded
+from simgan_fast.data.parallel import WORTH_PROCESSES, Loaded, Loader, cores, item_of, loaded
 from simgan_fast.data.readers import Reader, Sample
 from simgan_fast.errors import InputError
 from simgan_fast.files import require_absent_or_empty
@@ -75,7 +75,8 @@ def ingest(
         label = f"ingest {reader.title}"
         done = writer.count + len(writer.rejects)
         progress = stack.enter_context(Progress(len(reader), "image", label, done))
-        for samples, chunk in _loaded(_rest(reader, writer), plan, decoder, processes):
+        chunks = _loaded(_rest(reader, writer), plan, decoder, processes)
+        for samples, chunk in stack.enter_context(closing(chunks)):
             _add(writer, samples, chunk, plan)
             progress.update(len(samples))
     return open_packed(out)
@@ -147,7 +148,7 @@ def _rest(reader: Reader, writer: PackedWriter) -> Iterator[Sample]:
 
 def _loaded(
     samples: Iterator[Sample], plan: _Plan, decoder: str, processes: int | None
-) -> Iterator[tuple[list[Sample], Chunk]]:
+) -> Generator[Loaded, None, None]:
     target, first = plan.target, plan.first
     size = CHUNK_BYTES // (int(np.prod(target.shape)) * np.dtype(target.dtype).itemsize)
     load: Loader = partial(load_chunk, target=target, usual=first, fast=decoder == "auto")

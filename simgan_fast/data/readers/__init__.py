@@ -34,10 +34,10 @@ class Sample:
     already, uint8 or uint16 [h, w] or [h, w, c]; or a function that gives such bytes or pixels, or
     pixels and the labels in a pair, and may raise `Rejected` (simgan_fast.data.image_files) with the
     reason why the image is left out. It is called once, perhaps in another process, so it must be one
-    that can be pickled. `labels`: name -> [k] numbers. `source`: where it comes from, for people. `box`: left, top, right, bottom of the part of
-    the image that is meant, in whole pixels; beyond the border the edge repeats. `nearest`: pixels are
-    resized by the nearest one, as a mean of two of them would mean nothing: depth of a hand and of what
-    is behind.
+    that can be pickled. `labels`: name -> [k] numbers. `source`: where it comes from, for people.
+    `box`: left, top, right, bottom of the part of the image that is meant, in whole pixels; beyond the
+    border the edge repeats. `nearest`: pixels are resized by the nearest one, as a mean of two of them
+    would mean nothing: depth of a hand and of what is behind.
     """
 
     name: str
