@@ -86,16 +86,18 @@ def shown_size(width: int, height: int) -> tuple[int, int]:
 def displayed(image: Array) -> NDArray[np.uint8]:
     """An image [c, h, w], uint8 or uint16, as uint8 [h, w, 3].
 
-    16-bit values are stretched from the smallest to the largest, those of a background (the most frequent value) left
-    out, which then is black or white.
+    16-bit values are stretched from the smallest to the largest. A background (the most frequent value) is left out of
+    that, and is black below them or white above.
     """
     planes = image if len(image) == 3 else image[:1].repeat(3, axis=0)
     if planes.dtype != np.uint8:
         values, counts = np.unique(planes, return_counts=True)
+        edge = 0
         if len(values) > 1 and counts.max() > BACKGROUND * planes.size:
-            values = np.delete(values, counts.argmax())
+            values, edge = np.delete(values, counts.argmax()), 32  # grey levels off black and white
         low, high = float(values[0]), float(values[-1])
-        planes = np.clip((planes - low) / max(high - low, 1) * 255, 0, 255)
+        grey = edge + (planes - low) / max(high - low, 1) * (255 - 2 * edge)
+        planes = np.where(planes < low, 0, np.where(planes > high, 255, grey))
     return np.ascontiguousarray(planes.transpose(1, 2, 0).astype(np.uint8))
 
 
@@ -161,7 +163,9 @@ class _Pen:
             self._draw.line(points, fill, round(w * FINE), joint="curve")
 
     def arrow(self, start: Array, shaft: Array) -> None:
-        """From `start` by `shaft` on the layer; a short one has a small head."""
+        """From `start` by `shaft`, as far as the layer reaches; a short one has a small head."""
+        room = np.where(shaft > 0, self._sides * self._scale - start, start)
+        shaft = shaft * np.clip(room / np.maximum(np.abs(shaft), 1e-9), 0, 1).min()
         end, length = start + shaft, math.hypot(*shaft)
         self.line([tuple(start), tuple(end)], 2, ARROW)
         along = shaft * min(0.5, 7 * FINE / max(length, 1e-9))

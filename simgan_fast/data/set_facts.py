@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from hashlib import blake2b
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -14,7 +15,7 @@ from simgan_fast.data.packed_format import VALUE_RANGE
 from simgan_fast.progress import Progress
 
 BLOCK_BYTES = 1 << 20  # of pixels at a time: their float32 copy stays in the processor's cache
-BINS = 12
+BINS = 16
 QUIET_SECONDS = 2.0  # a pass that is shorter shows no progress
 
 Array = NDArray[Any]
@@ -101,13 +102,13 @@ def pixel_facts(images: PackedSet) -> PixelFacts:
 
 
 def histogram_bins(pixels: PixelFacts) -> list[Bin]:
-    """At most BINS bins of equal width over the values that occur; the last may be narrower."""
-    low, high = pixels.low, pixels.high
-    width = -(-(high - low + 1) // BINS)
+    """At most BINS bins over the values that occur, all as wide to within 1."""
+    span = pixels.high - pixels.low + 1
+    bins = min(BINS, span)
+    edges = [pixels.low + i * span // bins for i in range(bins + 1)]
     return [
-        Bin(first, last, int(pixels.histogram[first : last + 1].sum()))
-        for first in range(low, high + 1, width)
-        for last in [min(first + width - 1, high)]
+        Bin(first, last - 1, int(pixels.histogram[first:last].sum()))
+        for first, last in pairwise(edges)
     ]
 
 

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from simgan_fast.data import open_images
 from simgan_fast.data.contact_sheet import contact_sheet
+from simgan_fast.data.packed import PackedSet
 from simgan_fast.data.set_facts import Bin, LabelFacts, histogram_bins, label_facts, pixel_facts
 from simgan_fast.data.suspicions import Evidence, Suspicion, suspicions
 from simgan_fast.errors import InputError
@@ -69,8 +70,8 @@ def show(
 
     Args:
         source: a packed set or a folder of PNG and JPEG images.
-        out: the PNG, in a folder that exists and is not the set; by default `<name of source>-sheet.png` in the current
-            folder. One from before is replaced.
+        out: the PNG, in a folder that exists and is not the set; by default `<name of source>-sheet.png` in the
+            current folder. One from before is replaced.
         count: images on the sheet, 1 to 600, spread evenly over the set; all where it has fewer.
         seed: draws them at random instead, the same for the same seed.
         size, channels: what a folder's images become, as in `open_images`.
@@ -84,24 +85,36 @@ def show(
     >>> show("simulated").suspicions  # doctest: +SKIP
     []
     """
-    source = Path(source)
     if not 1 <= count <= MOST:
         raise InputError(f"count is {count}: a contact sheet holds 1 to {MOST} images.")
     if seed is not None and seed < 0:
         raise InputError(f"seed is {seed}: want 0 or more.")
-    sheet = Path(out) if out is not None else Path(f"{source.resolve().name or 'set'}-sheet.png")
-    if sheet.suffix.lower() != ".png":
-        raise InputError(f"{sheet} is to be a PNG: want a name that ends in .png.")
-    for file in (sheet, json_out):
-        if file is not None:
-            _require_writable(Path(file), source)
+    sheet = Path(out) if out is not None else Path(f"{Path(source).resolve().name}-sheet.png")
+    _check_files(Path(source), sheet, Path(json_out) if json_out is not None else None)
     images = open_images(source, size=size, channels=channels, labels=labels)
-    pixels, gaze = pixel_facts(images), gaze_vectors(images.labels)
-    chosen = chosen_rows(len(images), count, seed)
-    evidence = Evidence(images.shape, images.dtype, pixels, images.labels, gaze)
+    chosen, gaze = chosen_rows(len(images), count, seed), gaze_vectors(images.labels)
+    facts = _facts(images, gaze, chosen, str(source), str(sheet))
+    picture = contact_sheet(
+        np.concatenate([images.images(row, row + 1) for row in chosen]),
+        facts.shown,
+        {name: values[chosen] for name, values in images.labels.items()},
+        None if gaze is None else gaze[chosen],
+    )
+    save_picture(sheet, picture)
+    if json_out is not None:
+        with written_whole(json_out, "w") as stream:
+            json.dump(asdict(facts), stream, indent=1, allow_nan=False)
+    return facts
+
+
+def _facts(
+    images: PackedSet, gaze: Array | None, chosen: Array, source: str, sheet: str
+) -> SetFacts:
+    pixels = pixel_facts(images)
     pitch, yaw = _angle_ranges(gaze)
-    facts = SetFacts(
-        source=str(source),
+    evidence = Evidence(images.shape, images.dtype, pixels, images.labels, gaze)
+    return SetFacts(
+        source=source,
         images=len(images),
         shape=images.shape,
         dtype=images.dtype,
@@ -115,20 +128,9 @@ def show(
         yaw=yaw,
         rejects=len(images.rejects),
         suspicions=suspicions(evidence, images.names),
-        sheet=str(sheet),
+        sheet=sheet,
         shown=[images.names[row] for row in chosen],
     )
-    picture = contact_sheet(
-        np.concatenate([images.images(row, row + 1) for row in chosen]),
-        facts.shown,
-        {name: values[chosen] for name, values in images.labels.items()},
-        None if gaze is None else gaze[chosen],
-    )
-    save_picture(sheet, picture)
-    if json_out is not None:
-        with written_whole(json_out, "w") as stream:
-            json.dump(asdict(facts), stream, indent=1, allow_nan=False)
-    return facts
 
 
 def gaze_vectors(labels: Mapping[str, Array]) -> Array | None:
@@ -166,16 +168,18 @@ def _angle_ranges(gaze: Array | None) -> list[tuple[float, float] | None]:
     return [(float(column.min()), float(column.max())) for column in angles.T]
 
 
-def _require_writable(file: Path, source: Path) -> None:
-    """Raise InputError before any work where `file` cannot be written, or would come to lie in the set."""
-    folder = file.parent
-    if not folder.is_dir():
-        raise InputError(
-            f"{file} cannot be written: there is no folder {folder}, so make it first."
-        )
-    if file.is_dir():
-        raise InputError(f"{file} is a folder: name a file.")
-    if not os.access(folder, os.W_OK | os.X_OK):
-        raise InputError(f"{file} cannot be written: the folder {folder} takes no files of yours.")
-    if file.resolve().is_relative_to(source.resolve()):
-        raise InputError(f"{file} would lie in the set {source}: name a file outside of it.")
+def _check_files(source: Path, sheet: Path, json_file: Path | None) -> None:
+    """Raise InputError, before any work, where one cannot be written or would come to lie in the set."""
+    if sheet.suffix.lower() != ".png":
+        raise InputError(f"{sheet} is to be a PNG: want a name that ends in .png.")
+    if json_file is not None and json_file.resolve() == sheet.resolve():
+        raise InputError(f"{sheet} cannot be the sheet and the JSON file: name two files.")
+    for file in filter(None, (sheet, json_file)):
+        if not file.parent.is_dir():
+            raise InputError(f"{file} cannot be written: make the folder {file.parent} first.")
+        if file.is_dir():
+            raise InputError(f"{file} is a folder: name a file.")
+        if not os.access(file.parent, os.W_OK | os.X_OK):
+            raise InputError(f"{file} cannot be written: {file.parent} takes no files of yours.")
+        if file.resolve().is_relative_to(source.resolve()):
+            raise InputError(f"{file} would lie in the set {source}: name a file outside of it.")

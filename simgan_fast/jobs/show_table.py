@@ -18,6 +18,7 @@ SINGLE = 4  # numbers of a label that get a line each; of more they share one
 def facts_table(facts: SetFacts) -> str:
     """The facts for people, aligned."""
     channels, height, width = facts.shape
+    count = len(facts.shown)
     kind = f"{channels} channel{'s' * (channels > 1)}, {facts.dtype}"
     lines = [
         f"images      {facts.images} of {height}x{width}, {kind}; {facts.rejects} rejected",
@@ -32,7 +33,7 @@ def facts_table(facts: SetFacts) -> str:
     for suspicion in facts.suspicions:
         names = f": {', '.join(suspicion.examples)}" if suspicion.examples else ""
         lines.append(f"  - {suspicion.sentence}{names}")
-    return "\n".join([*lines, f"sheet       {facts.sheet}, {len(facts.shown)} images"])
+    return "\n".join([*lines, f"sheet       {facts.sheet}, {count} image{'s' * (count > 1)}"])
 
 
 def _histogram_lines(bins: list[Bin]) -> list[str]:
