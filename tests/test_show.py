@@ -169,6 +169,18 @@ def test_a_suspicion_counts_and_names(tmp_path: Path) -> None:
     assert suspicion.examples == [f"'{i}.png' (of '2.png')" for i in (3, 4, 5)]
 
 
+def test_of_a_mirrored_pair_the_later_one_is_named(tmp_path: Path) -> None:
+    content = clean()
+    mirror(content, 1)
+    for suspicion in shown(tmp_path, content).suspicions:
+        assert (suspicion.count, suspicion.examples) == (1, ["'5.png' (of '2.png')"])
+
+
+def test_one_image_alone(tmp_path: Path) -> None:
+    content = {name: values[:1] for name, values in clean().items()}
+    assert shown(tmp_path, content).suspicions == []
+
+
 @pytest.mark.parametrize("domain", ["plain", "camera"])
 def test_simulated_eyes_are_above_suspicion(tmp_path: Path, domain: str) -> None:
     simulate("eyes", tmp_path / "set", count=300, domain=domain)
@@ -327,6 +339,12 @@ def test_labels_that_cannot_be_drawn(labels: dict[str, Any]) -> None:
 def test_sheet_size(count: int, size: tuple[int, int], expected: tuple[int, int]) -> None:
     images = np.zeros((count, 1, *size), np.uint8)
     assert sheets.contact_sheet(images, ["x"] * count).shape == (*expected, 3)
+
+
+def test_a_pixel_becomes_a_square() -> None:
+    image = np.random.default_rng(0).integers(0, 256, (1, 1, 35, 55), np.uint8)
+    sheet = sheets.contact_sheet(image, ["a.png"])[sheets.MARGIN :, sheets.MARGIN :, 1]
+    np.testing.assert_array_equal(sheet[:140, :220], image[0, 0].repeat(4, 0).repeat(4, 1))
 
 
 def test_sixteen_bits_are_stretched_and_the_background_stays() -> None:

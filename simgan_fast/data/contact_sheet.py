@@ -54,7 +54,7 @@ def contact_sheet(
     across the line of sight, so that a gaze into the camera is a dot. What is not finite is not drawn.
 
     >>> contact_sheet(np.zeros((6, 1, 35, 55), np.uint8), list("abcdef")).shape
-    (344, 692, 3)
+    (344, 700, 3)
     """
     height, width = images.shape[2:]
     shown = shown_size(width, height)
