@@ -13,8 +13,8 @@ from image_folders import save, smooth
 from PIL import Image
 
 from simgan_fast import cli, show, simulate
+from simgan_fast.data import PackedWriter
 from simgan_fast.data import contact_sheet as sheets
-from simgan_fast.data.packed import PackedWriter
 from simgan_fast.data.set_facts import PixelFacts
 from simgan_fast.data.suspicions import CHECKS, Evidence, suspicions
 from simgan_fast.errors import InputError
