@@ -295,6 +295,11 @@ def test_the_arrow_begins_in_the_middle_without_a_pupil() -> None:
     assert places[:, 1].mean() == pytest.approx(17, abs=1)
 
 
+def test_a_gaze_into_the_camera_is_a_dot() -> None:
+    places = lit(drawn(gaze=np.array([0.0, 0.0, -1.0])), sheets.ARROW)
+    assert len(places) and np.abs(places - [27, 17]).max() < 2
+
+
 def test_a_gaze_across_stays_within_the_image() -> None:
     places = lit(drawn(gaze=np.array([1.0, 0.0, 0.0]), pupil=[50.0, 15.0]), sheets.ARROW)
     assert len({round(y) for y in places[:, 1]}) > 2  # its head is there

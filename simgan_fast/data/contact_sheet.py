@@ -116,6 +116,7 @@ def _drawn(
     if gaze is not None and np.isfinite(gaze).all():
         start = pupil[0] if len(pupil) else np.array(overlay.size) / 2
         pen.arrow(start, gaze[:2] * ARROW_LENGTH * min(overlay.size))
+        pen.dot(start, 1.8, ARROW)
     for place in pupil:
         pen.dot(place, 2.5, PUPIL)
     picture.paste(small := overlay.reduce(FINE), mask=small)

@@ -78,7 +78,7 @@ def show(
         labels: a CSV or JSON file for an image folder, if not its labels.csv.
         json_out: a file for all the facts.
 
-    All pixels are read once, block by block: 1.2 million images of 35x55 take 10 seconds on one core. Suspicions are
+    All pixels are read once, block by block: 1.2 million images of 35x55 take 15 seconds on one core. Suspicions are
     no errors. Raises InputError for a source that cannot be read, a count that cannot be, and a file that cannot be
     written.
 
