@@ -11,6 +11,7 @@ from simgan_fast.config import PRESETS, TrainingConfig, preset
 from simgan_fast.errors import InputError, Interrupted, TrainingDiverged
 from simgan_fast.jobs.prepare import prepare
 from simgan_fast.jobs.refine import refine
+from simgan_fast.jobs.show import show
 from simgan_fast.jobs.simulate import simulate
 from simgan_fast.jobs.train import resume, train
 from simgan_fast.memory import keep_freed_memory
@@ -36,6 +37,7 @@ __all__ = [
     "preset",
     "refine",
     "resume",
+    "show",
     "simulate",
     "train",
 ]

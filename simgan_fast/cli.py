@@ -10,13 +10,14 @@ import threading
 from collections.abc import Sequence
 from types import FrameType
 
-from simgan_fast.commands import demo, evaluate, info, prepare, refine, simulate, train
+from simgan_fast.commands import demo, evaluate, info, prepare, refine, show, simulate, train
 from simgan_fast.errors import InputError, Interrupted, TrainingDiverged
 from simgan_fast.memory import keep_freed_memory
 
 EXAMPLES = """examples:
   simgan-fast simulate eyes simulated --count 10000
   simgan-fast prepare unityeyes UnityEyes/imgs simulated --size 35x55 --channels 1
+  simgan-fast show simulated
   simgan-fast train --synthetic simulated --real photographs --out runs/first
   simgan-fast train --resume runs/first
   simgan-fast refine runs/first simulated refined
@@ -68,6 +69,6 @@ def _parser() -> argparse.ArgumentParser:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
-    for module in (demo, simulate, prepare, train, refine, evaluate, info):
+    for module in (demo, simulate, prepare, show, train, refine, evaluate, info):
         module.add(commands)
     return parser

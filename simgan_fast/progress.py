@@ -14,18 +14,30 @@ SECONDS_BETWEEN_LINES = 15.0
 class Progress:
     """Counts `unit`s up to `total`, with rate and time left.
 
+    `quiet_for`: seconds in which nothing is shown, for what is mostly over by then.
+
     >>> with Progress(1000, "image", "refine") as progress:
     ...     progress.update(1000)
     """
 
-    def __init__(self, total: int, unit: str, label: str, done: int = 0) -> None:
+    def __init__(
+        self, total: int, unit: str, label: str, done: int = 0, *, quiet_for: float = 0.0
+    ) -> None:
         self.total, self.unit, self.label = total, unit, label
+        self.quiet_for = quiet_for
         self.first = self.done = done
         self._note = ""
         self._start = self._last_line = time.monotonic()
         self._bar: tqdm[None] | None = None
         if sys.stderr.isatty():
-            self._bar = tqdm(total=total, initial=done, unit=unit, desc=label, dynamic_ncols=True)
+            self._bar = tqdm(
+                total=total,
+                initial=done,
+                unit=unit,
+                desc=label,
+                dynamic_ncols=True,
+                delay=quiet_for,
+            )
 
     def update(self, count: int) -> None:
         """Say that `count` more are done."""
@@ -61,5 +73,5 @@ class Progress:
     ) -> None:
         if self._bar is not None:
             self._bar.close()
-        elif kind is None:
+        elif kind is None and time.monotonic() - self._start >= self.quiet_for:
             self._line()
