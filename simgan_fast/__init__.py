@@ -14,6 +14,7 @@ from simgan_fast.jobs.refine import refine
 from simgan_fast.jobs.show import show
 from simgan_fast.jobs.simulate import simulate
 from simgan_fast.jobs.train import resume, train
+from simgan_fast.jobs.verify import verify
 from simgan_fast.memory import keep_freed_memory
 from simgan_fast.models.discriminator import GlobalDiscriminator, PatchDiscriminator
 from simgan_fast.models.gaze_estimator import GazeEstimator
@@ -40,4 +41,5 @@ __all__ = [
     "show",
     "simulate",
     "train",
+    "verify",
 ]

@@ -10,7 +10,17 @@ import threading
 from collections.abc import Sequence
 from types import FrameType
 
-from simgan_fast.commands import demo, evaluate, info, prepare, refine, show, simulate, train
+from simgan_fast.commands import (
+    demo,
+    evaluate,
+    info,
+    prepare,
+    refine,
+    show,
+    simulate,
+    train,
+    verify,
+)
 from simgan_fast.errors import InputError, Interrupted, TrainingDiverged
 from simgan_fast.memory import keep_freed_memory
 
@@ -69,6 +79,6 @@ def _parser() -> argparse.ArgumentParser:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
-    for module in (demo, simulate, prepare, show, train, refine, evaluate, info):
+    for module in (demo, simulate, prepare, show, verify, train, refine, evaluate, info):
         module.add(commands)
     return parser

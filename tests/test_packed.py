@@ -11,10 +11,12 @@ import pyarrow as pa
 import pytest
 import torch
 
+from simgan_fast import cli
 from simgan_fast.data import packed_writer
 from simgan_fast.data.packed import open_packed
 from simgan_fast.data.packed_writer import PackedWriter
 from simgan_fast.errors import InputError
+from simgan_fast.jobs.verify import VerifiedSet, verify
 
 SHAPE = (1, 5, 7)  # (c, h, w), all different so that a swap shows
 
@@ -256,15 +258,18 @@ def test_not_a_set(tmp_path):
         open_packed(tmp_path)
 
 
-def test_verify_finds_one_changed_pixel(tmp_path):
-    folder = write(tmp_path / "set")
-    shard = folder / "shard-00000.arrow"
+def test_verify_finds_one_changed_pixel(tmp_path, capsys):
+    folder = write(tmp_path / "set", 20, shard_size=8)
+    assert verify(folder) == VerifiedSet(20, 3, 0, open_packed(folder).info["digest"])
+    assert cli.main(["verify", str(folder)]) == 0
+    assert "is whole: 20 images in 3 shards" in capsys.readouterr().out
+    shard = folder / "shard-00001.arrow"
     data = bytearray(shard.read_bytes())
-    data[data.index(content(10)[0][4].tobytes())] ^= 1
+    data[data.index(content(20)[0][12].tobytes())] ^= 1
     shard.write_bytes(data)
-    packed = open_packed(folder)
-    with pytest.raises(InputError, match="SHA-256"):
-        packed.verify()
+    with pytest.raises(InputError, match=r"^shard-00001\.arrow of .* SHA-256"):
+        verify(folder)
+    assert cli.main(["verify", str(folder)]) == 2
 
 
 def test_missing_rejects_list(tmp_path):

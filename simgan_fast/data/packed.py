@@ -7,6 +7,7 @@ each), `set.json` and `rejects.csv`. docs/file_formats.md describes them for oth
 from __future__ import annotations
 
 import csv
+from collections.abc import Callable
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -100,14 +101,23 @@ class PackedSet:
             images[first : self._ends[i + 1]] = self._shard_images(i)
         return torch.from_numpy(images)
 
-    def verify(self) -> None:
-        """Raise InputError unless each shard's SHA-256 is that of set.json; reads all of them."""
+    def verify(self, progress: Callable[[int], None] = lambda _: None) -> None:
+        """Raise InputError unless each shard's SHA-256 is that of set.json; reads all of them.
+
+        `progress`: told how many images more were read.
+        """
+        wrong = []
         for shard in self.info["shards"]:
             if file_sha256(self.path / shard["file"]) != shard["sha256"]:
-                raise InputError(
-                    f"{self.path / shard['file']} is not the file that was written (its SHA-256 "
-                    f"differs from {SET_FILE}): make the packed set again."
-                )
+                wrong.append(shard["file"])
+            progress(shard["count"])
+        if wrong:
+            more = f" and {len(wrong) - 3} more" if len(wrong) > 3 else ""
+            raise InputError(
+                f"{', '.join(wrong[:3])}{more} of {self.path} "
+                f"{'is' if len(wrong) == 1 else 'are'} not what was written (another SHA-256 than in "
+                f"{SET_FILE}): copy the set again, or make it again."
+            )
 
     @cached_property
     def names(self) -> list[str]:
