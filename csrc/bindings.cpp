@@ -9,6 +9,7 @@
 
 #include "cpu/dispatch.h"
 #include "cpu/scratch.h"
+#include "gather_normalize.h"
 #include "history_exchange.h"
 #include "patch_cross_entropy.h"
 #include "patch_network.h"
@@ -65,6 +66,12 @@ void history_exchange(uintptr_t buffer, uintptr_t fresh, uintptr_t drawn, uintpt
     history_exchange_cpu({at<unsigned char>(buffer), at<unsigned char>(fresh),
                           at<unsigned char>(drawn), at<int64_t>(counter), slots, rows, row_bytes,
                           seed, threads});
+}
+
+void gather_normalize(uintptr_t images, uintptr_t indices, uintptr_t flips, uintptr_t out,
+                      int64_t count, int64_t lines, int64_t width, int64_t bytes, int64_t threads) {
+    gather_normalize_cpu({at<void>(images), at<int64_t>(indices), at<bool>(flips), at<float>(out),
+                          count, lines, width, bytes, threads});
 }
 
 // Images, height, width, channels, blocks, reflect, tile, threads, and of the ends in and out
@@ -181,6 +188,7 @@ PYBIND11_MODULE(_C, m) {
     m.def("patch_cross_entropy_backward", &patch_cross_entropy_backward, no_gil);
     m.def("scale", &scale, no_gil);
     m.def("history_exchange", &history_exchange, no_gil);
+    m.def("gather_normalize", &gather_normalize, no_gil);
     m.def("residual_blocks", &residual_blocks, no_gil);
     m.def("residual_blocks_backward", &residual_blocks_backward, no_gil);
     m.def("patch_network", &patch_network, no_gil);

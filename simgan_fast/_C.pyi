@@ -24,6 +24,18 @@ def patch_cross_entropy_backward(
     grad_logits: int,
     /,
 ) -> None: ...
+def gather_normalize(
+    images: int,
+    indices: int,
+    flips: int,
+    out: int,
+    count: int,
+    lines: int,
+    width: int,
+    bytes: int,
+    threads: int,
+    /,
+) -> None: ...
 def history_exchange(
     buffer: int,
     fresh: int,

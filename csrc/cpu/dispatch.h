@@ -6,6 +6,7 @@
 
 #include "cpu/direct.h"
 #include "cpu/winograd.h"
+#include "gather_normalize.h"
 #include "patch_cross_entropy.h"
 #include "random_ops.h"
 
@@ -15,6 +16,7 @@ struct CpuKernels {
     int64_t (*patch_cross_entropy)(const PatchCrossEntropy&, float*, float*);
     void (*patch_cross_entropy_backward)(const PatchCrossEntropy&, const float*, float*);
     void (*permute)(const PermutationSlice&);
+    void (*gather_normalize)(const GatherNormalize&, int64_t first, int64_t last);
     WinogradKernels winograd[3];
     MapKernels maps;
     EndKernels ends;

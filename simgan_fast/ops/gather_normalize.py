@@ -1,37 +1,44 @@
-"""Rows of a resident image set as floats in [-1, 1], and the way back."""
+"""Images of a set as floats in [-1, 1], and the way back."""
 
 from __future__ import annotations
 
 import torch
 from torch import Tensor
 
+from simgan_fast._native import C
 from simgan_fast.errors import InputError
-from simgan_fast.ops._choose import use_native
+from simgan_fast.ops._choose import past_dispatcher, use_native
 
 # Half the largest value: x / half - 1 takes [0, 2 half] to [-1, 1].
 _HALF = {torch.uint8: 127.5, torch.uint16: 32767.5}
 
 
-def gather_normalize(images: Tensor, indices: Tensor, *, impl: str = "auto") -> Tensor:
-    """Pick images by index and scale them to [-1, 1].
+def gather_normalize(
+    images: Tensor, indices: Tensor, flips: Tensor | None = None, *, impl: str = "auto"
+) -> Tensor:
+    """Pick images by index, mirror some of them, and scale them to [-1, 1].
 
     Args:
         images: [N, c, h, w], uint8 or uint16, the whole set.
         indices: int64 [n], each in [0, N), on the device of images.
-        impl: "auto" or "reference"; this version has no kernel.
+        flips: bool [n], which of the n are mirrored left to right; none by default.
+        impl: "auto", "native" (CPU, contiguous images) or "reference"; all give the same bits.
 
     Returns:
         float32 [n, c, h, w]: value / 127.5 - 1 for uint8, value / 32767.5 - 1 for uint16.
 
     Raises:
-        InputError: other types or shapes, an index out of range (on the CPU), or impl="native".
+        InputError: other types or shapes, an index out of range (on the CPU), or an impl that cannot run.
 
     >>> gather_normalize(torch.tensor([0, 255]).to(torch.uint8).view(2, 1, 1, 1), torch.tensor([1]))
     tensor([[[[1.]]]])
     """
-    _check(images, indices)
-    use_native("gather_normalize", impl, "this version has no kernels for it; use impl='auto'")
-    return _gather_normalize_reference(images, indices)
+    _check(images, indices, flips)
+    if not use_native("gather_normalize", impl, _obstacle(images)):
+        return _gather_normalize_reference(images, indices, flips)
+    run = _cpu if past_dispatcher(images) else _op
+    result: Tensor = run(images, indices, flips)
+    return result
 
 
 def to_uint8(x: Tensor) -> Tensor:
@@ -64,7 +71,13 @@ def _to_integers(x: Tensor, dtype: torch.dtype) -> Tensor:
     return ((x.float() + 1) * half).round().clamp(0, 2 * half).to(dtype)
 
 
-def _check(images: Tensor, indices: Tensor) -> None:
+def _obstacle(images: Tensor) -> str | None:
+    if not images.is_cpu:
+        return f"there is no kernel for {images.device.type} tensors yet"
+    return None if images.is_contiguous() else "images is not contiguous"
+
+
+def _check(images: Tensor, indices: Tensor, flips: Tensor | None) -> None:
     if images.dtype not in _HALF or images.ndim != 4:
         message = (
             f"gather_normalize: images is {images.dtype} {list(images.shape)}; "
@@ -75,6 +88,14 @@ def _check(images: Tensor, indices: Tensor) -> None:
         message = (
             f"gather_normalize: indices is {indices.dtype} {list(indices.shape)} on "
             f"{indices.device}; it must be int64 [n] on {images.device}."
+        )
+        raise InputError(message)
+    if flips is not None and (
+        flips.dtype != torch.bool or flips.shape != indices.shape or flips.device != images.device
+    ):
+        message = (
+            f"gather_normalize: flips is {flips.dtype} {list(flips.shape)} on {flips.device}; it must be "
+            f"bool {list(indices.shape)} on {images.device}."
         )
         raise InputError(message)
     if not indices.is_cpu or torch.compiler.is_compiling() or len(indices) == 0:
@@ -88,12 +109,49 @@ def _check(images: Tensor, indices: Tensor) -> None:
         raise InputError(message)
 
 
-def _gather_normalize_reference(images: Tensor, indices: Tensor) -> Tensor:
+def _gather_normalize_reference(images: Tensor, indices: Tensor, flips: Tensor | None) -> Tensor:
     half = _HALF[images.dtype]
     if images.dtype is torch.uint16:
         # torch gathers no uint16: gather the bits as int16, then undo the sign.
         rows = images.view(torch.int16).index_select(0, indices).to(torch.int32) & 0xFFFF
     else:
         rows = images.index_select(0, indices)
+    if flips is not None:
+        rows = torch.where(flips.view(-1, 1, 1, 1), rows.flip(3), rows)
     # Divided in float32, not multiplied by the inverse: the numpy formula of the docs to the bit.
     return rows.to(torch.float32).div_(half).sub_(1)
+
+
+torch.library.define(
+    "simgan_fast::gather_normalize", "(Tensor images, Tensor indices, Tensor? flips) -> Tensor"
+)
+
+
+def _empty(images: Tensor, indices: Tensor, flips: Tensor | None) -> Tensor:
+    return torch.empty(
+        (indices.shape[0], *images.shape[1:]), dtype=torch.float32, device=images.device
+    )
+
+
+def _cpu(images: Tensor, indices: Tensor, flips: Tensor | None) -> Tensor:
+    indices = indices.contiguous()
+    flips = flips.contiguous() if flips is not None else None
+    out = _empty(images, indices, flips)
+    count, channels, height, width = out.shape
+    C.gather_normalize(
+        images.data_ptr(),
+        indices.data_ptr(),
+        flips.data_ptr() if flips is not None else 0,
+        out.data_ptr(),
+        count,
+        channels * height,
+        width,
+        images.element_size(),
+        torch.get_num_threads(),
+    )
+    return out
+
+
+torch.library.register_fake("simgan_fast::gather_normalize", _empty)
+torch.library.impl("simgan_fast::gather_normalize", "CPU", _cpu)
+_op = torch.ops.simgan_fast.gather_normalize.default

@@ -2,6 +2,7 @@
 #include "cpu/direct_impl.h"
 #include "cpu/dispatch.h"
 #include "cpu/ends_impl.h"
+#include "cpu/gather_normalize_impl.h"
 #include "cpu/map_impl.h"
 #include "cpu/patch_cross_entropy_impl.h"
 #include "cpu/random_impl.h"
@@ -13,6 +14,7 @@ const CpuKernels baseline_kernels = {
     patch_cross_entropy,
     patch_cross_entropy_backward,
     permute,
+    gather_normalize,
     {winograd_kernels<4>(), winograd_kernels<5>(), winograd_kernels<6>()},
     map_kernels(),
     end_kernels(),
