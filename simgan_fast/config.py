@@ -52,6 +52,7 @@ class TrainingConfig:
     discriminator_learning_rate: float = 5e-4
     adam_beta1: float = 0.5
     averaging: float = 0.99  # decay of the moving average of R's weights; 0 keeps the last
+    flip: str = "off"  # "on": each drawn image is mirrored left to right with probability 1/2
     # the run
     seed: int = 0
     checkpoint_every: int = 100  # steps
@@ -87,6 +88,7 @@ _CHOICES: dict[str, tuple[Any, ...]] = {
     "initialization": ("identity", "default"),
     "adversarial": ("local", "global"),
     "optimizer": ("adam", "sgd"),
+    "flip": ("off", "on"),
 }
 _LEAST: dict[str, float] = {
     "width": 2,

@@ -1,9 +1,13 @@
-"""What a long job wants of the system's memory allocator."""
+"""How much memory there is, and what a long job wants of the system's allocator."""
 
 from __future__ import annotations
 
 import ctypes
 import os
+from contextlib import suppress
+from pathlib import Path
+
+import torch
 
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3  # of glibc's malloc.h
 _KEPT = 1 << 30  # bytes, of one block and of all that is free
@@ -29,3 +33,25 @@ def keep_freed_memory() -> bool:
         return False
     blocks = mallopt(_M_MMAP_THRESHOLD, _KEPT) or mallopt(_M_MMAP_THRESHOLD, _OLDER_LIMIT)
     return bool(blocks and mallopt(_M_TRIM_THRESHOLD, _KEPT))
+
+
+def available_memory(device: torch.device) -> int:
+    """Bytes that a job on `device` may still take, by what the system, and a container's limit, say."""
+    if device.type == "cuda":
+        return int(torch.cuda.mem_get_info(device)[0])
+    amounts = [_meminfo("MemAvailable")]
+    for limit, used in _CGROUP_FILES:
+        with suppress(OSError, ValueError):  # no such file, or "max"
+            amounts.append(int(Path(limit).read_text()) - int(Path(used).read_text()))
+    return max(0, min(amounts))
+
+
+_CGROUP_FILES = (
+    ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory.current"),
+    ("/sys/fs/cgroup/memory/memory.limit_in_bytes", "/sys/fs/cgroup/memory/memory.usage_in_bytes"),
+)
+
+
+def _meminfo(name: str) -> int:
+    with open("/proc/meminfo", encoding="ascii") as lines:
+        return next(int(line.split()[1]) << 10 for line in lines if line.startswith(f"{name}:"))

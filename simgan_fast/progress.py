@@ -11,6 +11,11 @@ from tqdm import tqdm
 SECONDS_BETWEEN_LINES = 15.0
 
 
+def say(text: str) -> None:
+    """A line about what is done, on standard error."""
+    tqdm.write(text, file=sys.stderr)
+
+
 class Progress:
     """Counts `unit`s up to `total`, with rate and time left.
 

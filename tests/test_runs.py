@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import csv
 import os
+import shutil
 import signal
 import subprocess
 import sys
 import time
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -16,6 +18,7 @@ import torch
 from safetensors.torch import load_file
 
 from simgan_fast import Refiner, preset, resume, train
+from simgan_fast.data.feed import ResidentFeed, StreamFeed
 from simgan_fast.data.packed_writer import PackedWriter
 from simgan_fast.errors import InputError, TrainingDiverged
 from simgan_fast.training.diagnostics import Diagnostics
@@ -35,10 +38,14 @@ SETTINGS = {
 
 
 def write_set(
-    folder: Path, seed: int, count: int = 40, shape: tuple[int, int, int] = (1, 12, 16)
+    folder: Path,
+    seed: int,
+    count: int = 40,
+    shape: tuple[int, int, int] = (1, 12, 16),
+    shards: int = 1,
 ) -> Path:
     images = np.random.default_rng(seed).integers(0, 256, (count, *shape)).astype(np.uint8)
-    with PackedWriter(folder, shape) as writer:
+    with PackedWriter(folder, shape, shard_size=count // shards) as writer:
         writer.add(images, [f"{index}.png" for index in range(count)])
     return folder
 
@@ -115,6 +122,59 @@ def test_same_seed_same_run_other_seed_other_run(sets: tuple[Path, Path], tmp_pa
     assert_same_run(tmp_path / "one", tmp_path / "two")
     with pytest.raises(AssertionError):
         assert_same_run(tmp_path / "one", tmp_path / "three")
+
+
+def test_the_feed_changes_nothing_but_the_order(sets: tuple[Path, Path], tmp_path: Path) -> None:
+    """Sets of one window: the same run from memory and from the disk, to the bit."""
+    config = preset("eyes", **{**SETTINGS, "steps": 5, "flip": "on"})
+    for feed in ("resident", "stream"):
+        train(*sets, tmp_path / feed, config, feed=feed)
+    assert_same_run(tmp_path / "resident", tmp_path / "stream")
+    train(*sets, tmp_path / "unflipped", preset("eyes", **{**SETTINGS, "steps": 5}))
+    with pytest.raises(AssertionError):
+        assert_same_run(tmp_path / "resident", tmp_path / "unflipped")
+
+
+@pytest.mark.parametrize(("free", "feed"), [(10_000_000, "resident"), (20_000, "stream")])
+def test_auto_takes_the_feed_that_fits_and_says_so(
+    sets: tuple[Path, Path], tmp_path: Path, monkeypatch, capsys, free: int, feed: str
+) -> None:
+    monkeypatch.setattr("simgan_fast.jobs.train.available_memory", lambda _: free)
+    train(*sets, tmp_path / "run", preset("eyes", **{**SETTINGS, "steps": 1}))
+    said = capsys.readouterr().err
+    assert f"feed: {feed}, as the images take 0 MiB and" in said and "feed=" in said
+    assert f'feed = "{feed}"' in (tmp_path / "run" / "config.toml").read_text()
+
+
+def test_a_streamed_run_resumes_to_the_bit(tmp_path: Path, monkeypatch) -> None:
+    """From the first of three checkpoints, in the midst of sets of five windows each."""
+    sets = (
+        write_set(tmp_path / "synthetic", 1, shards=5),
+        write_set(tmp_path / "real", 2, shards=5),
+    )
+    small = partial(StreamFeed, window_bytes=1)
+    monkeypatch.setattr("simgan_fast.jobs.train.FEEDS", {"resident": ResidentFeed, "stream": small})
+    whole, again = tmp_path / "whole", tmp_path / "again"
+    train(*sets, whole, preset("eyes", **SETTINGS), feed="stream")
+    shutil.copytree(whole, again)
+    for newer in sorted((again / "checkpoints").iterdir())[1:]:
+        newer.unlink()
+    resume(again)
+    assert_same_run(whole, again)
+    train(*sets, tmp_path / "resident", preset("eyes", **SETTINGS), feed="resident")
+    with pytest.raises(AssertionError):
+        assert_same_run(whole, tmp_path / "resident")
+
+
+def test_bad_feeds(sets: tuple[Path, Path], tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="feed is 'dali': want one of auto, resident, stream"):
+        train(*sets, tmp_path / "run", feed="dali")
+    assert not (tmp_path / "run").exists()
+    finished_run(sets, tmp_path / "run")
+    config = tmp_path / "run" / "config.toml"
+    config.write_text(config.read_text().replace('feed = "resident"', 'feed = "x"'))
+    with pytest.raises(InputError, match="has the feed 'x'"):
+        resume(tmp_path / "run")
 
 
 @pytest.mark.parametrize("optimizer", ["adam", "sgd"])

@@ -28,6 +28,7 @@ SETTINGS_HELP = {
     "discriminator_learning_rate": "of the discriminator",
     "adam_beta1": "first-moment decay of Adam",
     "averaging": "decay of the moving average of the refiner's weights that is kept; 0: the last weights",
+    "flip": "on or off: mirror each drawn image left to right, or not, at random",
     "seed": "of everything random",
     "checkpoint_every": "updates between checkpoints",
     "log_every": "updates between rows of metrics.csv",

@@ -28,6 +28,11 @@ def add(commands: Any) -> None:
     parser.add_argument(
         "--resume", metavar="RUN", help="go on with this run; takes no other setting"
     )
+    parser.add_argument(
+        "--feed",
+        choices=("auto", "resident", "stream"),
+        help="images from memory, or from the disk for sets larger than it (default: auto, and says which)",
+    )
     parser.add_argument("--device", default="cpu", help="torch device (default: %(default)s)")
     parser.add_argument(
         "--preset",
@@ -42,7 +47,9 @@ def run(arguments: argparse.Namespace) -> None:
     from simgan_fast.jobs.train import resume, train
 
     if arguments.resume:
-        changed = [name for name in ("synthetic", "real", "out") if getattr(arguments, name)]
+        changed = [
+            name for name in ("synthetic", "real", "out", "feed") if getattr(arguments, name)
+        ]
         if changed or changes(arguments):
             raise InputError(
                 "--resume goes on with a run as it is: give it no other setting, or start a new run."
@@ -62,6 +69,7 @@ def run(arguments: argparse.Namespace) -> None:
         config,
         size=arguments.size,
         device=arguments.device,
+        feed=arguments.feed or "auto",
     )
     print(
         f"refiner: {arguments.out}/refiner  pictures: {arguments.out}/samples  numbers: {arguments.out}/metrics.csv"

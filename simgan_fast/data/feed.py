@@ -1,13 +1,13 @@
-"""Batches for training: from a set that is held in memory on the device that trains, or one that streams from the disk.
+"""Batches for training: from a set that lies in the memory of the device, or one that streams from the disk.
 
-Both draw endlessly, in an order that a seed and a position decide and nothing else; each epoch has every image
-once, and batches run on across the border of two epochs: none is short, and no image is dropped.
+Both draw endlessly, in an order that a seed and a position decide and nothing else; each epoch has every image once, and
+batches run on across the border of two epochs: none is short, and no image is dropped. `position`, images drawn so far,
+is the whole state, and may be set; `seconds` is how long `next` has taken in all.
 """
 
 from __future__ import annotations
 
 import time
-from typing import Protocol
 
 import torch
 from torch import Tensor
@@ -19,22 +19,6 @@ from simgan_fast.ops.gather_normalize import gather_normalize
 from simgan_fast.ops.random import permutation, philox4x32
 
 _FLIPS = 2  # of Philox's counters; the permutations take 0 and 1
-
-
-class Feed(Protocol):
-    """What a training loop needs: `next`, and `position`, which is the whole state and may be set.
-
-    `seconds`: how long `next` has taken in all.
-    """
-
-    batch_size: int
-    position: int
-    seconds: float
-
-    def __len__(self) -> int: ...
-
-    def next(self, count: int | None = None) -> Tensor:
-        """Draw the next `count` (default `batch_size`): float32 [count, c, h, w] in [-1, 1]."""
 
 
 class ResidentFeed:

@@ -80,6 +80,11 @@ class PackedSet:
     def __len__(self) -> int:
         return int(self._ends[-1])
 
+    @property
+    def nbytes(self) -> int:
+        """Bytes of all images' pixels."""
+        return len(self) * int(np.prod(self.shape)) * np.dtype(self.dtype).itemsize
+
     def images(self, start: int = 0, stop: int | None = None) -> np.ndarray:
         """Return images [start, stop): [m, c, h, w], a read-only view, or a copy across shards."""
         start, stop, _ = slice(start, stop).indices(len(self))

@@ -29,6 +29,7 @@ class Feed(Protocol):
     """Where mini-batches come from: float32 [n, c, h, w] in [-1, 1], and the number of images drawn so far."""
 
     position: int
+    seconds: float  # that `next` has taken
 
     def next(self, count: int | None = None) -> Tensor:
         """The next `count` images, a mini-batch where None."""

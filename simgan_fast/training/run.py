@@ -73,7 +73,7 @@ class Run:
 
     def _do(self, phase: Phase, log: RunLog, stop: StopRequest) -> None:
         config, began = self.simgan.config, time.monotonic()
-        first = self.done[phase.name]
+        first, fed = self.done[phase.name], self._feed_seconds()
         if first >= phase.total:
             return
         with Progress(
@@ -87,13 +87,9 @@ class Run:
                 if done % config.log_every == 0 or last:
                     seconds = time.monotonic() - began
                     rate = (done - first) * phase.images / seconds
-                    self._log(
-                        log,
-                        phase,
-                        metrics,
-                        {"seconds": seconds, "images_per_second": rate},
-                        progress,
-                    )
+                    times = {"seconds": seconds, "images_per_second": rate}
+                    share = (self._feed_seconds() - fed) / seconds
+                    self._log(log, phase, metrics, times, progress, share)
                 if phase.name == "train" and done % config.sample_every == 0:
                     log.samples(self.update, sample_rows(self.simgan.averaged, *self.samples))
                 if done % config.checkpoint_every == 0 or stop.signal:
@@ -111,14 +107,19 @@ class Run:
         metrics: Metrics,
         times: dict[str, float],
         progress: Progress,
+        feed_share: float,
     ) -> None:
         values = scalars(metrics)
         log.metrics(phase.name, self.update, {**times, **values})
-        progress.note(" ".join(f"{name}={values[name]:.3g}" for name in _SHOWN if name in values))
+        shown = [f"{name}={values[name]:.3g}" for name in _SHOWN if name in values]
+        progress.note(" ".join([*shown, f"feed={feed_share:.1%}"]))
         with self._explained():
             warnings = self.diagnostics.check(values)
         for text in warnings if phase.name == "train" else []:
             log.alert(f"update {self.update}: {text}")
+
+    def _feed_seconds(self) -> float:
+        return self.simgan.synthetic.seconds + self.simgan.real.seconds
 
     def _checkpoint(self) -> None:
         with self._explained():
