@@ -7,8 +7,6 @@ import os
 from contextlib import suppress
 from pathlib import Path
 
-import torch
-
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3  # of glibc's malloc.h
 _KEPT = 1 << 30  # bytes, of one block and of all that is free
 _OLDER_LIMIT = 1 << 25  # of one block, in glibc before 2.35
@@ -35,10 +33,8 @@ def keep_freed_memory() -> bool:
     return bool(blocks and mallopt(_M_TRIM_THRESHOLD, _KEPT))
 
 
-def available_memory(device: torch.device) -> int:
-    """Bytes that a job on `device` may still take, by what the system, and a container's limit, say."""
-    if device.type == "cuda":
-        return int(torch.cuda.mem_get_info(device)[0])
+def free_memory() -> int:
+    """Bytes that a job may still take, by what the system, and a container's limit, say."""
     amounts = [_meminfo("MemAvailable")]
     for limit, used in _CGROUP_FILES:
         with suppress(OSError, ValueError):  # no such file, or "max"

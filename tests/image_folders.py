@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -37,3 +38,18 @@ def save(path: Path, pixels: np.ndarray | Image.Image, **options) -> Path:
 def packed(folder: Path, **options) -> PackedSet:
     """Ingest `folder` beside itself."""
     return ingest(FolderReader(folder), folder.parent / "packed", **options)
+
+
+def annotation(**changes: Any) -> dict[str, Any]:
+    """A UnityEyes pair's, as the program writes it: an eye of 100 pixels in the middle, y counted from below."""
+    across = np.linspace(0, 2 * np.pi, 16, endpoint=False)
+    lids = [(320 - 50 * np.cos(a), 240 + 20 * np.sin(a)) for a in across]  # over the top first
+    iris = [(330 + 10 * np.cos(a), 250 + 10 * np.sin(a)) for a in np.linspace(0, 6.28, 33)[:-1]]
+    return {
+        "interior_margin_2d": [f"({x:.4f}, {y:.4f}, 9.0)" for x, y in lids],
+        "caruncle_2d": [f"(268.0000, {238 + i}.0000, 9.0)" for i in range(5)],
+        "iris_2d": [f"({x:.4f}, {y:.4f}, 9.0)" for x, y in iris],
+        "eye_details": {"look_vec": "(0.3000, 0.4000, -0.8660, 0.0000)", "pupil_size": "0.1"},
+        "head_pose": "(355.0000, 190.0000, 0.0000)",
+        **changes,
+    }

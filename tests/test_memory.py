@@ -36,3 +36,18 @@ def test_memory_freed_is_used_again(run_python: Callable[..., str]) -> None:
 def test_the_environment_goes_first(run_python: Callable[..., str], name: str) -> None:
     value = "glibc.malloc.trim_threshold=131072" if name == "GLIBC_TUNABLES" else "131072"
     assert run_python(SCRIPT, "keep", **{name: value}).split()[0] == "False"
+
+
+def test_free_memory_is_some_of_what_the_machine_has() -> None:
+    total = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    assert 0 < free_memory() <= total
+
+
+def test_free_memory_of_a_container_is_what_its_limit_leaves(tmp_path, monkeypatch) -> None:
+    limit, used = tmp_path / "max", tmp_path / "current"
+    monkeypatch.setattr(memory, "_CGROUP_FILES", ((str(limit), str(used)),))
+    limit.write_text("max\n")
+    used.write_text("300000\n")
+    assert free_memory() > 300_000
+    limit.write_text("1000000\n")
+    assert free_memory() == 700_000

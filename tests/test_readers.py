@@ -2,37 +2,26 @@
 
 from __future__ import annotations
 
+import io
 import json
+import zipfile
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from image_folders import annotation
 from PIL import Image
 
 from simgan_fast import cli, prepare
 from simgan_fast.data.packed import open_packed
+from simgan_fast.data.readers.arrays import ArrayReader
 from simgan_fast.data.readers.unityeyes import labels_of
 from simgan_fast.errors import InputError
 from simgan_fast.gaze import pitch_yaw_to_vector, vector_to_pitch_yaw
 
 SHARED = Path(__file__).parents[2] / "shared" / "data"
 SIZE = (480, 640)
-
-
-def annotation(**changes: Any) -> dict[str, Any]:
-    """As UnityEyes writes it: an eye of 100 pixels in the middle, y counted from below."""
-    across = np.linspace(0, 2 * np.pi, 16, endpoint=False)
-    lids = [(320 - 50 * np.cos(a), 240 + 20 * np.sin(a)) for a in across]  # over the top first
-    iris = [(330 + 10 * np.cos(a), 250 + 10 * np.sin(a)) for a in np.linspace(0, 6.28, 33)[:-1]]
-    return {
-        "interior_margin_2d": [f"({x:.4f}, {y:.4f}, 9.0)" for x, y in lids],
-        "caruncle_2d": [f"(268.0000, {238 + i}.0000, 9.0)" for i in range(5)],
-        "iris_2d": [f"({x:.4f}, {y:.4f}, 9.0)" for x, y in iris],
-        "eye_details": {"look_vec": "(0.3000, 0.4000, -0.8660, 0.0000)", "pupil_size": "0.1"},
-        "head_pose": "(355.0000, 190.0000, 0.0000)",
-        **changes,
-    }
 
 
 def render() -> np.ndarray:
@@ -308,3 +297,23 @@ def test_the_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None
     assert cli.main(["prepare", "unityeyes", source, out]) == 2
     assert cli.main(["prepare", "unityeyes"]) == 2
     assert "source and out missing" in capsys.readouterr().err
+
+
+def test_a_npz_that_unpacks_to_more_than_memory(tmp_path: Path, monkeypatch) -> None:
+    """A bomb: 40 MB of zeros in 40 KB; and a header that speaks of more than there is."""
+    bomb = tmp_path / "bomb.npz"
+    np.savez_compressed(bomb, images=np.zeros((1000, 200, 200), np.uint8))
+    assert bomb.stat().st_size < 100_000
+    monkeypatch.setattr("simgan_fast.data.readers.arrays.free_memory", lambda: 60 << 20)
+    with pytest.raises(InputError, match="takes 38 MiB of memory once it is unpacked"):
+        ArrayReader(bomb)
+    stream = io.BytesIO()
+    np.lib.format.write_array_header_1_0(
+        stream, {"shape": (1 << 50, 2, 2), "fortran_order": False, "descr": "|u1"}
+    )
+    with zipfile.ZipFile(tmp_path / "header.npz", "w") as file:
+        file.writestr("images.npy", stream.getvalue())
+    (tmp_path / "header.npy").write_bytes(stream.getvalue())
+    for name in ("header.npz", "header.npy"):
+        with pytest.raises(InputError, match=f"{name} cannot be read"):
+            ArrayReader(tmp_path / name)

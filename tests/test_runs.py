@@ -139,7 +139,7 @@ def test_the_feed_changes_nothing_but_the_order(sets: tuple[Path, Path], tmp_pat
 def test_auto_takes_the_feed_that_fits_and_says_so(
     sets: tuple[Path, Path], tmp_path: Path, monkeypatch, capsys, free: int, feed: str
 ) -> None:
-    monkeypatch.setattr("simgan_fast.jobs.train.available_memory", lambda _: free)
+    monkeypatch.setattr("simgan_fast.jobs.train.free_memory", lambda: free)
     train(*sets, tmp_path / "run", preset("eyes", **{**SETTINGS, "steps": 1}))
     said = capsys.readouterr().err
     assert f"feed: {feed}, as the images take 0 MiB and" in said and "feed=" in said

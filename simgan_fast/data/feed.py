@@ -1,6 +1,6 @@
 """Batches for training: from a set that lies in the memory of the device, or one that streams from the disk.
 
-Both draw endlessly, in an order that a seed and a position decide and nothing else; each epoch has every image once, and
+Both draw endlessly, in an order that a seed and a position decide and nothing else; each epoch has every image once;
 batches run on across the border of two epochs: none is short, and no image is dropped. `position`, images drawn so far,
 is the whole state, and may be set; `seconds` is how long `next` has taken in all.
 """

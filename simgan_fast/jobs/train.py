@@ -17,7 +17,7 @@ from simgan_fast.data.packed import PackedSet, open_packed
 from simgan_fast.devices import usable_device
 from simgan_fast.errors import InputError
 from simgan_fast.files import require_absent_or_empty
-from simgan_fast.memory import available_memory
+from simgan_fast.memory import free_memory
 from simgan_fast.models.refiner import Refiner
 from simgan_fast.ops import gather_normalize, release_memory
 from simgan_fast.progress import say
@@ -151,7 +151,8 @@ def _samples(images: PackedSet, device: str) -> Tensor:
 
 def _chosen_feed(sets: Sequence[PackedSet], device: torch.device) -> str:
     """ "resident" where the sets take at most half of the free memory, else "stream"; says which and why."""
-    needed, free = sum(images.nbytes for images in sets), available_memory(device)
+    needed = sum(images.nbytes for images in sets)
+    free = torch.cuda.mem_get_info(device)[0] if device.type == "cuda" else free_memory()
     feed = "resident" if needed <= free / 2 else "stream"
     amounts = [f"{amount / 2**20:,.0f} MiB" for amount in (needed, free)]
     say(f"feed: {feed}, as the images take {amounts[0]} and {amounts[1]} are free on {device}")

@@ -11,6 +11,7 @@ import numpy as np
 
 from simgan_fast.data.readers import PIXEL_LABELS, Sample
 from simgan_fast.errors import InputError
+from simgan_fast.memory import free_memory
 
 IMAGE_KEYS = ("images", "image", "x", "arr_0")
 
@@ -59,8 +60,11 @@ def _read(file: Path) -> tuple[np.ndarray, dict[str, np.ndarray]]:
             arrays = {"images": content}
         else:
             with content:
+                _check_size(file, sum(part.file_size for part in content.zip.infolist()))
                 arrays = dict(content.items())
-    except (OSError, ValueError, EOFError, BadZipFile, zlib.error) as error:
+    except InputError:
+        raise
+    except (OSError, ValueError, EOFError, BadZipFile, zlib.error, MemoryError) as error:
         reason = str(error).partition("\n")[0]
         raise InputError(
             f"{file} cannot be read ({reason}): want a .npy or .npz file of plain numbers."
@@ -72,6 +76,16 @@ def _read(file: Path) -> tuple[np.ndarray, dict[str, np.ndarray]]:
         )
     images = _channels_last(file, arrays.pop(key))
     return images, {name: _label(file, name, a, len(images)) for name, a in arrays.items()}
+
+
+def _check_size(file: Path, size: int) -> None:
+    """Raise InputError where a .npz takes more memory than there is once it is unpacked."""
+    free = free_memory()
+    if size > free / 2:
+        raise InputError(
+            f"{file} takes {size >> 20} MiB of memory once it is unpacked, more than half of the {free >> 20} that are "
+            "free: save the images as a .npy, which is read piece by piece."
+        )
 
 
 def _channels_last(file: Path, images: np.ndarray) -> np.ndarray:
