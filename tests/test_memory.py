@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import os
 import platform
 from collections.abc import Callable
 
 import pytest
+
+from simgan_fast import memory
+from simgan_fast.memory import free_memory
 
 SCRIPT = """
 import resource, sys, torch
