@@ -1,0 +1,179 @@
+"""Parquet and Arrow files as record batches, in bounded memory, whatever a file says of itself."""
+
+from __future__ import annotations
+
+import os
+import struct
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from simgan_fast.data.readers.declared_sizes import arrow_rows_and_size, parquet_pages
+from simgan_fast.errors import InputError
+
+PARQUET = ".parquet"
+SUFFIXES = (PARQUET, ".arrow", ".feather", ".ipc")
+ROWS = 64  # in memory at a time, at most
+BATCH = 256 << 20  # bytes of them, unless a single row takes more
+LARGEST = (
+    512 << 20
+)  # bytes of the pages of a Parquet file, or of a record batch, that are unpacked at a time
+LONGEST = 1 << 27  # numbers in a column of lists of a row group, as a single row may hold them all
+BUFFER = 1 << 20  # bytes read from the disk at a time
+END = b"\xff\xff\xff\xff\0\0\0\0"  # of a stream of Arrow messages
+LFS = b"version https://git-lfs"
+
+
+class Table:
+    """One file: `schema`, `count` of rows, and the rows in batches.
+
+    Raises InputError where it is damaged or of another kind, and `batches` where a part of it would unpack to more than
+    `LARGEST` bytes.
+    """
+
+    def __init__(self, file: Path) -> None:
+        self.file = file
+        self.is_parquet = file.suffix.lower() == PARQUET
+        with self._explained():
+            if not os.path.isfile(file):  # opening a pipe would wait for ever
+                raise ValueError("there is no file of this name")
+            with open(file, "rb") as stream:
+                if stream.read(len(LFS)) == LFS:
+                    raise ValueError("a pointer of Git LFS: run 'git lfs pull'")
+            read = _parquet_contents if self.is_parquet else _arrow_contents
+            self.schema, self.count = read(file)
+            self.columns = list(self.schema.names)  # fails now where one is not UTF-8
+            # An honest image takes more than a byte; a crafted file can repeat a row a billion times.
+            if self.count > file.stat().st_size:
+                raise ValueError(f"{self.count} rows in {file.stat().st_size} bytes")
+
+    def batches(self, columns: Sequence[str]) -> Iterator[pa.RecordBatch]:
+        """Yield the rows in order, at most `ROWS` at a time, of `columns` alone.
+
+        Of a struct in a Parquet file one field may be asked for, as in "image.path".
+        """
+        with self._explained():
+            read = _parquet_batches if self.is_parquet else _arrow_batches
+            for batch in read(self.file, list(columns)):
+                batch.validate(full=True)
+                for start in range(0, len(batch), ROWS):
+                    yield batch.slice(start, ROWS)
+
+    @contextmanager
+    def _explained(self) -> Iterator[None]:
+        """InputError for whatever a damaged or another file makes of its reading."""
+        try:
+            yield
+        except InputError:
+            raise
+        except (
+            pa.ArrowException,
+            OSError,
+            ValueError,
+            LookupError,
+            struct.error,
+            RecursionError,
+        ) as e:
+            reason = str(e).partition("\n")[0] or type(e).__name__
+            raise InputError(
+                f"{self.file} cannot be read ({reason}): want a whole Parquet or Arrow file."
+            ) from None
+
+
+def _parquet_contents(file: Path) -> tuple[pa.Schema, int]:
+    with pq.ParquetFile(file) as content:
+        groups = map(content.metadata.row_group, range(content.metadata.num_row_groups))
+        return content.schema_arrow, sum(group.num_rows for group in groups)
+
+
+def _parquet_batches(file: Path, columns: list[str]) -> Iterator[pa.RecordBatch]:
+    with (
+        pq.ParquetFile(
+            file, buffer_size=BUFFER, pre_buffer=False, page_checksum_verification=True
+        ) as content,
+        open(file, "rb") as stream,
+    ):
+        for i in range(content.metadata.num_row_groups):
+            # A value that a page holds once may stand in every row, so count with the largest that there can be.
+            largest = _largest_page(content, i, columns, stream.fileno())
+            rows = max(1, min(ROWS, BATCH // largest))
+            yield from content.iter_batches(rows, [i], columns, use_threads=False)
+
+
+def _largest_page(content: Any, group: int, columns: Sequence[str], file: int) -> int:
+    """Bytes of the largest page of the columns, once what is unpacked at a time is known to be bounded."""
+    largest, together = 1, 0
+    row_group = content.metadata.row_group(group)
+    for i in range(row_group.num_columns):
+        chunk = row_group.column(i)
+        if not any(f"{chunk.path_in_schema}.".startswith(f"{name}.") for name in columns):
+            continue
+        start, first = chunk.data_page_offset, chunk.dictionary_page_offset or 0
+        start = first if 0 < first < start else start
+        dictionary = data = values = 0
+        for page in parquet_pages(file, start, start + chunk.total_compressed_size):
+            if page.is_dictionary:
+                dictionary = max(dictionary, page.size)
+            else:
+                data, values = max(data, page.size), values + page.values
+        if content.schema.column(i).max_repetition_level and values > LONGEST:
+            raise ValueError(
+                f"{values} numbers of {chunk.path_in_schema} in one part: write it with smaller row groups"
+            )
+        largest, together = max(largest, dictionary, data), together + dictionary + data
+    _check_size(together)
+    return largest
+
+
+def _arrow_contents(file: Path) -> tuple[pa.Schema, int]:
+    """Schema and rows by the messages' heads; the bodies stay unread, but for what they say they unpack to."""
+    with _arrow_stream(file) as source:
+        messages = pa.ipc.MessageReader.open_stream(source)
+        schema, count, kept = _schema(messages), 0, 0
+        for message in messages:
+            if message.type not in ("record batch", "dictionary"):
+                raise ValueError(f"a {message.type} among the record batches")
+            rows, size = arrow_rows_and_size(message)
+            _check_size(kept + size)
+            count += rows if message.type == "record batch" else 0
+            kept += size if message.type == "dictionary" else 0
+        source.seek(source.tell() - len(END))
+        if (
+            source.read(len(END)) != END
+        ):  # or a file that was cut between two messages would seem whole
+            raise ValueError("cut off: it has no end")
+        return schema, count
+
+
+def _arrow_batches(file: Path, columns: list[str]) -> Iterator[pa.RecordBatch]:
+    with _arrow_stream(file) as source:
+        schema = _schema(pa.ipc.MessageReader.open_stream(source))
+    fields = [schema.get_field_index(name) for name in columns]
+    with _arrow_stream(file) as source:
+        yield from pa.ipc.open_stream(source, options=pa.ipc.IpcReadOptions(included_fields=fields))
+
+
+def _schema(messages: Any) -> pa.Schema:
+    try:
+        return pa.ipc.read_schema(messages.read_next_message())
+    except StopIteration:
+        raise ValueError("it is empty") from None
+
+
+@contextmanager
+def _arrow_stream(file: Path) -> Iterator[Any]:
+    with pa.memory_map(str(file)) as source:
+        head = source.read(8)
+        source.seek(8 if head.startswith(b"ARROW1") else 0)  # behind its head a file is a stream
+        yield source
+
+
+def _check_size(size: int) -> None:
+    if size > LARGEST:
+        raise ValueError(
+            f"a part of it unpacks to {size >> 20} MiB: write it with smaller row groups or batches"
+        )
