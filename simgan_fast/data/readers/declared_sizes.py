@@ -82,7 +82,8 @@ class _Thrift:
         elif kind in (1, 2, 3, 7):  # a boolean of a list, a byte, a double
             self.place += 8 if kind == 7 else 1
         elif kind == 8:
-            self.place += self._unsigned()
+            length = self._unsigned()
+            self.place += length
         else:
             raise ValueError(f"a page's header has a field of type {kind}")
         return None

@@ -12,27 +12,35 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from simgan_fast.data.readers.declared_sizes import arrow_rows_and_size, parquet_pages
+from simgan_fast.data.readers.declared_sizes import Page, arrow_rows_and_size, parquet_pages
 from simgan_fast.errors import InputError
 
 PARQUET = ".parquet"
 SUFFIXES = (PARQUET, ".arrow", ".feather", ".ipc")
 ROWS = 64  # in memory at a time, at most
-BATCH = 256 << 20  # bytes of them, unless a single row takes more
+BATCH = 128 << 20  # bytes of them, unless a single row takes more
 LARGEST = (
-    512 << 20
-)  # bytes of the pages of a Parquet file, or of a record batch, that are unpacked at a time
-LONGEST = 1 << 27  # numbers in a column of lists of a row group, as a single row may hold them all
+    256 << 20
+)  # bytes of pages, or of a record batch, that are unpacked at a time: pyarrow takes 3 times as many
+LONGEST = (
+    32 << 20
+)  # numbers in the lists of a row group, as a single row may hold all: pyarrow takes 18 bytes for one
+RATIO = 10  # what is larger than these is read if the file holds a tenth of it, as it does of honest images
 BUFFER = 1 << 20  # bytes read from the disk at a time
 END = b"\xff\xff\xff\xff\0\0\0\0"  # of a stream of Arrow messages
 LFS = b"version https://git-lfs"
+_DAMAGED = (pa.ArrowException, OSError, ValueError, LookupError, struct.error, RecursionError)
+
+
+class _TooLarge(Exception):
+    """What a part of a file would take."""
 
 
 class Table:
     """One file: `schema`, `count` of rows, and the rows in batches.
 
-    Raises InputError where it is damaged or of another kind, and `batches` where a part of it would unpack to more than
-    `LARGEST` bytes.
+    Raises InputError where it is damaged or of another kind, or a part of it would unpack to more than `LARGEST` bytes
+    and more than `RATIO` times what it takes in the file; of a Parquet file `batches` finds that out.
     """
 
     def __init__(self, file: Path) -> None:
@@ -70,15 +78,12 @@ class Table:
             yield
         except InputError:
             raise
-        except (
-            pa.ArrowException,
-            OSError,
-            ValueError,
-            LookupError,
-            struct.error,
-            RecursionError,
-        ) as e:
-            reason = str(e).partition("\n")[0] or type(e).__name__
+        except _TooLarge as error:
+            raise InputError(
+                f"a part of {self.file} {error}: write it with smaller row groups or batches."
+            ) from None
+        except _DAMAGED as error:
+            reason = str(error).partition("\n")[0] or type(error).__name__
             raise InputError(
                 f"{self.file} cannot be read ({reason}): want a whole Parquet or Arrow file."
             ) from None
@@ -86,7 +91,15 @@ class Table:
 
 def _parquet_contents(file: Path) -> tuple[pa.Schema, int]:
     with pq.ParquetFile(file) as content:
-        groups = map(content.metadata.row_group, range(content.metadata.num_row_groups))
+        groups = [content.metadata.row_group(i) for i in range(content.metadata.num_row_groups)]
+        sizes = [
+            group.column(i).total_compressed_size
+            for group in groups
+            for i in range(group.num_columns)
+        ]
+        # Or a few bytes could be the column of a thousand row groups.
+        if min(sizes, default=0) < 0 or sum(sizes) > file.stat().st_size:
+            raise ValueError("its columns take more than the file")
         return content.schema_arrow, sum(group.num_rows for group in groups)
 
 
@@ -106,41 +119,47 @@ def _parquet_batches(file: Path, columns: list[str]) -> Iterator[pa.RecordBatch]
 
 def _largest_page(content: Any, group: int, columns: Sequence[str], file: int) -> int:
     """Bytes of the largest page of the columns, once what is unpacked at a time is known to be bounded."""
-    largest, together = 1, 0
+    largest, together, numbers, stored = 1, 0, 0, 0
     row_group = content.metadata.row_group(group)
     for i in range(row_group.num_columns):
         chunk = row_group.column(i)
         if not any(f"{chunk.path_in_schema}.".startswith(f"{name}.") for name in columns):
             continue
-        start, first = chunk.data_page_offset, chunk.dictionary_page_offset or 0
-        start = first if 0 < first < start else start
         dictionary = data = values = 0
-        for page in parquet_pages(file, start, start + chunk.total_compressed_size):
+        for page in _pages(chunk, file):
             if page.is_dictionary:
                 dictionary = max(dictionary, page.size)
             else:
                 data, values = max(data, page.size), values + page.values
-        if content.schema.column(i).max_repetition_level and values > LONGEST:
-            raise ValueError(
-                f"{values} numbers of {chunk.path_in_schema} in one part: write it with smaller row groups"
-            )
         largest, together = max(largest, dictionary, data), together + dictionary + data
-    _check_size(together)
+        numbers += values if content.schema.column(i).max_repetition_level else 0
+        stored += chunk.total_compressed_size
+    _check_size(together, stored)
+    if numbers > max(LONGEST, RATIO * stored):
+        raise _TooLarge(f"has lists of {numbers} numbers in {stored} bytes")
     return largest
+
+
+def _pages(chunk: Any, file: int) -> Iterator[Page]:
+    start, first = chunk.data_page_offset, chunk.dictionary_page_offset or 0
+    start = first if 0 < first < start else start
+    return parquet_pages(file, start, start + chunk.total_compressed_size)
 
 
 def _arrow_contents(file: Path) -> tuple[pa.Schema, int]:
     """Schema and rows by the messages' heads; the bodies stay unread, but for what they say they unpack to."""
     with _arrow_stream(file) as source:
         messages = pa.ipc.MessageReader.open_stream(source)
-        schema, count, kept = _schema(messages), 0, 0
+        schema, count, kept, stored = _schema(messages), 0, 0, 0
         for message in messages:
             if message.type not in ("record batch", "dictionary"):
                 raise ValueError(f"a {message.type} among the record batches")
             rows, size = arrow_rows_and_size(message)
-            _check_size(kept + size)
-            count += rows if message.type == "record batch" else 0
-            kept += size if message.type == "dictionary" else 0
+            _check_size(kept + size, stored + message.body.size)
+            if message.type == "dictionary":
+                kept, stored = kept + size, stored + message.body.size
+            else:
+                count += rows
         source.seek(source.tell() - len(END))
         if (
             source.read(len(END)) != END
@@ -172,8 +191,6 @@ def _arrow_stream(file: Path) -> Iterator[Any]:
         yield source
 
 
-def _check_size(size: int) -> None:
-    if size > LARGEST:
-        raise ValueError(
-            f"a part of it unpacks to {size >> 20} MiB: write it with smaller row groups or batches"
-        )
+def _check_size(size: int, stored: int) -> None:
+    if size > max(LARGEST, RATIO * stored):
+        raise _TooLarge(f"unpacks from {stored} bytes to {size >> 20} MiB")
