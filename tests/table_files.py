@@ -14,6 +14,19 @@ from PIL import Image
 
 STRUCT = pa.struct([("bytes", pa.binary()), ("path", pa.string())])
 GAZE = pa.list_(pa.float32(), 3)
+LISTS = pa.list_(pa.list_(pa.uint8()))
+KINDS = [
+    ("x.parquet", "", {}),
+    ("x.parquet", "", {"compression": "zstd", "row_group_size": 2}),
+    ("x.parquet", "", {"compression": "NONE", "use_dictionary": False, "data_page_version": "2.0"}),
+    ("x.parquet", "", {"write_page_checksum": True, "write_page_index": True}),
+    ("x.feather", "", {}),
+    ("x.feather", "", {"compression": "uncompressed"}),
+    ("x.arrow", "file", {}),
+    ("x.arrow", "file", {"compression": "zstd"}),
+    ("x.arrow", "stream", {}),
+    ("x.arrow", "stream", {"compression": "lz4"}),
+]
 
 
 def encoded(value: int = 0) -> bytes:

@@ -1,4 +1,4 @@
-"""Hugging Face's folders, as its library `datasets` (4 and 5) writes them: what they mean, and what can be wrong."""
+"""Hugging Face's folders, as its library `datasets` 5.2 writes them: what they mean, and what can be wrong."""
 
 from __future__ import annotations
 

@@ -10,6 +10,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from simgan_fast.data.image_files import Rejected
+from simgan_fast.data.readers.columns import is_binary, is_list, is_text, storage_type
 from simgan_fast.errors import InputError
 
 LARGEST_IMAGE = 256 << 20  # bytes of a file, or numbers of decoded pixels
@@ -35,25 +36,6 @@ def image_column(source: Path, schema: pa.Schema, image: str | None) -> str:
         f"{source} has the columns {', '.join(schema.names)[:500] or 'none'}, and none {chosen!r} of images: want "
         f"{WANTED}, and name it, as in --image picture."
     )
-
-
-def storage_type(kind: pa.DataType) -> pa.DataType:
-    """The type that an extension type is stored as: Hugging Face's Array2D, where its library is imported."""
-    return kind.storage_type if isinstance(kind, pa.BaseExtensionType) else kind
-
-
-def storage(array: pa.Array) -> pa.Array:
-    return array.storage if isinstance(array, pa.ExtensionArray) else array
-
-
-def is_list(kind: pa.DataType) -> bool:
-    types = pa.types
-    return bool(types.is_list(kind) or types.is_large_list(kind) or types.is_fixed_size_list(kind))
-
-
-def is_text(kind: pa.DataType) -> bool:
-    types = pa.types
-    return bool(types.is_string(kind) or types.is_large_string(kind) or types.is_string_view(kind))
 
 
 def has_path(kind: pa.DataType) -> bool:
@@ -116,14 +98,9 @@ def _pixels(values: pa.Array | None) -> np.ndarray:
 def _is_image(kind: pa.DataType) -> bool:
     if pa.types.is_struct(kind):
         index = kind.get_field_index("bytes")
-        return index >= 0 and _is_binary(kind.field(index).type)
+        return index >= 0 and is_binary(kind.field(index).type)
     depth = 0
     while is_list(kind):
         kind, depth = kind.value_type, depth + 1
     pixels = pa.types.is_uint8(kind) or pa.types.is_uint16(kind)
-    return bool(pixels and depth in (2, 3)) or (depth == 0 and _is_binary(kind))
-
-
-def _is_binary(kind: pa.DataType) -> bool:
-    types = pa.types
-    return bool(types.is_binary(kind) or types.is_large_binary(kind) or types.is_binary_view(kind))
+    return bool(pixels and depth in (2, 3)) or (depth == 0 and is_binary(kind))

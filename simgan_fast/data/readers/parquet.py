@@ -17,16 +17,9 @@ from simgan_fast.data.labels_json import label_numbers
 from simgan_fast.data.packed import is_packed
 from simgan_fast.data.packed_format import FORMAT
 from simgan_fast.data.readers import PIXEL_LABELS, Sample, left_out
+from simgan_fast.data.readers.columns import is_list, is_number, is_text, storage, storage_type
 from simgan_fast.data.readers.folder import file_names
-from simgan_fast.data.readers.image_column import (
-    cell_image,
-    has_path,
-    image_column,
-    is_list,
-    is_text,
-    storage,
-    storage_type,
-)
+from simgan_fast.data.readers.image_column import cell_image, has_path, image_column
 from simgan_fast.data.readers.tables import SUFFIXES, Table
 from simgan_fast.errors import InputError
 
@@ -116,8 +109,7 @@ class TableReader:
             field.name
             for field in schema
             if field.name == self._image
-            or (field.name in NAME_COLUMNS and is_text(field.type))
-            or _is_label(schema, field)
+            or (is_text(field.type) if field.name in NAME_COLUMNS else _is_label(schema, field))
         ]
 
     def _label_columns(self) -> dict[str, int]:
@@ -126,7 +118,7 @@ class TableReader:
         widths = {}
         for name in self._candidates():
             kind = storage_type(schema.field(name).type)
-            width = 1 if _is_number(kind) else 0
+            width = 1 if is_number(kind) else 0
             if pa.types.is_fixed_size_list(kind):
                 width = kind.list_size
             elif is_list(kind):
@@ -150,16 +142,14 @@ class TableReader:
     def _name_column(self) -> str | None:
         """The column that names the images, the image's own for its paths; None where they are numbered."""
         found = [name for name in NAME_COLUMNS if name in self._candidates()]
-        for name in found:
-            if name != self._image and self._all_names(name):
-                return name
-        if found:
+        own = [self._image] if has_path(self._tables[0].schema.field(self._image).type) else []
+        chosen = next((name for name in found + own if self._all_names(name)), None)
+        if found and chosen not in found:
             _log.warning(
-                "%s: the images are numbered, as %s does not give each a relative path of its own.",
+                "%s: %s does not name the images, as not each has a relative path of its own there.",
                 self.source, " or ".join(found),
             )  # fmt: skip
-        paths = has_path(self._tables[0].schema.field(self._image).type)
-        return self._image if paths and self._all_names(self._image) else None
+        return chosen
 
     def _all_names(self, column: str) -> bool:
         """Whether each value of the column is a name, and each another one."""
@@ -188,7 +178,7 @@ class ParquetReader(TableReader):
     "000000.png" and on. At most 64 rows are in memory at a time.
 
     Raises InputError for a source that is missing, damaged or without such a column, for files that have not the same
-    columns, and for a part of a file that would unpack to more than 512 MiB.
+    columns, and for a part of a file that would unpack to more than 256 MiB and ten times what it takes.
 
     >>> reader = ParquetReader("data/train-00000-of-00001.parquet")  # doctest: +SKIP
     """
@@ -254,8 +244,4 @@ def _is_label(schema: pa.Schema, field: pa.Field) -> bool:
     except InputError:
         return False
     kind = storage_type(field.type)
-    return _is_number(kind.value_type if is_list(kind) else kind)
-
-
-def _is_number(kind: pa.DataType) -> bool:
-    return bool(pa.types.is_integer(kind) or pa.types.is_floating(kind))
+    return is_number(kind.value_type if is_list(kind) else kind)

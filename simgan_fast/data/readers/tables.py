@@ -12,7 +12,8 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from simgan_fast.data.readers.declared_sizes import Page, arrow_rows_and_size, parquet_pages
+from simgan_fast.data.readers.arrow_messages import rows_and_size
+from simgan_fast.data.readers.parquet_pages import Chunk, pages, row_groups
 from simgan_fast.errors import InputError
 
 PARQUET = ".parquet"
@@ -90,60 +91,43 @@ class Table:
 
 
 def _parquet_contents(file: Path) -> tuple[pa.Schema, int]:
+    with open(file, "rb") as stream:
+        count = sum(rows for rows, _ in row_groups(stream.fileno()))
     with pq.ParquetFile(file) as content:
-        groups = [content.metadata.row_group(i) for i in range(content.metadata.num_row_groups)]
-        sizes = [
-            group.column(i).total_compressed_size
-            for group in groups
-            for i in range(group.num_columns)
-        ]
-        # Or a few bytes could be the column of a thousand row groups.
-        if min(sizes, default=0) < 0 or sum(sizes) > file.stat().st_size:
-            raise ValueError("its columns take more than the file")
-        return content.schema_arrow, sum(group.num_rows for group in groups)
+        return content.schema_arrow, count
 
 
 def _parquet_batches(file: Path, columns: list[str]) -> Iterator[pa.RecordBatch]:
     with (
+        open(file, "rb") as stream,
         pq.ParquetFile(
             file, buffer_size=BUFFER, pre_buffer=False, page_checksum_verification=True
         ) as content,
-        open(file, "rb") as stream,
     ):
-        for i in range(content.metadata.num_row_groups):
+        prefixes = tuple(f"{name}." for name in columns)
+        for i, (_, chunks) in enumerate(row_groups(stream.fileno())):
+            read = [chunk for chunk in chunks if f"{chunk.path}.".startswith(prefixes)]
             # A value that a page holds once may stand in every row, so count with the largest that there can be.
-            largest = _largest_page(content, i, columns, stream.fileno())
-            rows = max(1, min(ROWS, BATCH // largest))
+            rows = max(1, min(ROWS, BATCH // _largest_page(stream.fileno(), read)))
             yield from content.iter_batches(rows, [i], columns, use_threads=False)
 
 
-def _largest_page(content: Any, group: int, columns: Sequence[str], file: int) -> int:
+def _largest_page(file: int, chunks: Sequence[Chunk]) -> int:
     """Bytes of the largest page of the columns, once what is unpacked at a time is known to be bounded."""
-    largest, together, numbers, stored = 1, 0, 0, 0
-    row_group = content.metadata.row_group(group)
-    for i in range(row_group.num_columns):
-        chunk = row_group.column(i)
-        if not any(f"{chunk.path_in_schema}.".startswith(f"{name}.") for name in columns):
-            continue
-        dictionary = data = values = 0
-        for page in _pages(chunk, file):
+    largest, together, numbers = 1, 0, 0
+    for chunk in chunks:
+        dictionary = data = 0
+        for page in pages(file, chunk):
             if page.is_dictionary:
                 dictionary = max(dictionary, page.size)
             else:
-                data, values = max(data, page.size), values + page.values
+                data, numbers = max(data, page.size), numbers + page.values
         largest, together = max(largest, dictionary, data), together + dictionary + data
-        numbers += values if content.schema.column(i).max_repetition_level else 0
-        stored += chunk.total_compressed_size
+    stored = sum(chunk.size for chunk in chunks)
     _check_size(together, stored)
     if numbers > max(LONGEST, RATIO * stored):
         raise _TooLarge(f"has lists of {numbers} numbers in {stored} bytes")
     return largest
-
-
-def _pages(chunk: Any, file: int) -> Iterator[Page]:
-    start, first = chunk.data_page_offset, chunk.dictionary_page_offset or 0
-    start = first if 0 < first < start else start
-    return parquet_pages(file, start, start + chunk.total_compressed_size)
 
 
 def _arrow_contents(file: Path) -> tuple[pa.Schema, int]:
@@ -154,7 +138,7 @@ def _arrow_contents(file: Path) -> tuple[pa.Schema, int]:
         for message in messages:
             if message.type not in ("record batch", "dictionary"):
                 raise ValueError(f"a {message.type} among the record batches")
-            rows, size = arrow_rows_and_size(message)
+            rows, size = rows_and_size(message)
             _check_size(kept + size, stored + message.body.size)
             if message.type == "dictionary":
                 kept, stored = kept + size, stored + message.body.size
@@ -177,10 +161,10 @@ def _arrow_batches(file: Path, columns: list[str]) -> Iterator[pa.RecordBatch]:
 
 
 def _schema(messages: Any) -> pa.Schema:
-    try:
-        return pa.ipc.read_schema(messages.read_next_message())
-    except StopIteration:
-        raise ValueError("it is empty") from None
+    message = next(messages, None)
+    if message is None or message.type != "schema":  # read_schema ends the program on another kind
+        raise ValueError("it does not begin with a schema")
+    return pa.ipc.read_schema(message)
 
 
 @contextmanager
