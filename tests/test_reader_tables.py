@@ -47,25 +47,43 @@ def test_damaged_files(tmp_path, name, damage):
 
 
 @pytest.mark.parametrize(
-    "footer",
+    ("footer", "message"),
     [
-        b"",
-        b"\xff" * 40,
-        b"\x1c" * 10_000,  # structs in structs
-        b"\x49\xfc\xff\xff\xff\xff\x0f",  # a list of billions
-        b"\x48\xff\xff\xff\xff\xff\xff\xff\xff\xff\x01",  # a text of them
-        b"\x15\xff\xff\xff\xff\xff\xff\x01\x00",  # a number of 32 bits that has more
-        b"\x15\x02\x05\x02\x02\x00",  # a field twice
-        b"\x49\x18\x01a\x00",  # texts where the row groups should be
-        b"\x49\x1c\x19\x18\x01a\x26\x02\x00\x00",  # texts where the columns should be
-        b"\x49\x1c\x19\x1c\x3c\x39\x1c\x00\x46\x02\x26\x02\x00\x00\x26\x02\x00\x00",  # structs for the path
+        (b"", "footer is damaged"),
+        (b"\xff" * 40, "of type 15"),
+        (b"\x1c" * 10_000, "recursion"),  # structs in structs
+        (b"\x49\xf1\xff\xff\xff\xff\x0f", "footer is damaged"),  # a list of billions
+        (b"\x48\xff\xff\xff\xff\xff\xff\xff\xff\xff\x01", "footer is damaged"),  # a text as long
+        (b"\x48" + b"\xff" * 11, "number without end"),
+        (b"\x15\xff\xff\xff\xff\xff\xff\x01\x00", "more than 32 bits"),
+        (b"\x15\x02\x05\x02\x02\x00", "a field twice"),
+        (b"\x49\x1c\x36\x01\x00\x00", "missing or negative"),
+        (b"\x49\x18\x01a\x00", "thrift"),  # texts where the row groups should be
+        (b"\x49\x1c\x19\x18\x01a\x26\x02\x00\x00", "thrift"),  # texts where the columns should be
+        (b"\x49\x1c\x19\x1c\x3c\x39\x1c\x00\x46\x02\x26\x02\x00\x00\x26\x02\x00\x00", "thrift"),  # a path of structs
     ],
-)
-def test_footers_that_are_damaged(tmp_path, footer):
+    ids=str,
+)  # fmt: skip
+def test_footers_that_are_damaged(tmp_path, footer, message):
     file = tmp_path / "x.parquet"
     file.write_bytes(b"PAR1" + footer + len(footer).to_bytes(4, "little") + b"PAR1")
-    with pytest.raises(InputError, match="cannot be read"):
+    with pytest.raises(InputError, match=rf"cannot be read \(.*{message}"):
         ParquetReader(file)
+
+
+@pytest.mark.parametrize("length", [1 << 20, (1 << 32) - 1])
+def test_a_footer_longer_than_the_file(tmp_path, length):
+    (tmp_path / "x.parquet").write_bytes(bytes(1000) + length.to_bytes(4, "little") + b"PAR1")
+    with pytest.raises(InputError, match="no Parquet footer"):
+        ParquetReader(tmp_path / "x.parquet")
+
+
+def test_a_footer_of_many_megabytes(tmp_path):
+    """pyarrow makes a hundred bytes of each."""
+    length = (16 << 20) + 1
+    (tmp_path / "x.parquet").write_bytes(bytes(length + 4) + length.to_bytes(4, "little") + b"PAR1")
+    with pytest.raises(InputError, match="a footer of 16 MiB"):
+        ParquetReader(tmp_path / "x.parquet")
 
 
 def test_a_stream_that_begins_with_its_rows(tmp_path):

@@ -14,7 +14,6 @@ import pyarrow as pa
 from simgan_fast.data.checks import checked_name, checked_widths
 from simgan_fast.data.image_files import Rejected
 from simgan_fast.data.labels_json import label_numbers
-from simgan_fast.data.packed import is_packed
 from simgan_fast.data.packed_format import FORMAT
 from simgan_fast.data.readers import PIXEL_LABELS, Sample, left_out
 from simgan_fast.data.readers.columns import is_list, is_number, is_text, storage, storage_type
@@ -35,11 +34,13 @@ class TableReader:
 
     def __init__(self, source: Path, files: Sequence[Path], image: str | None = None) -> None:
         self.source = source
-        self._folder = source if source.is_dir() else source.parent
+        self._folder = source if os.path.isdir(source) else source.parent
         self._tables = [Table(file) for file in files]
         schema = self._tables[0].schema
         if (schema.metadata or {}).get(b"format") == FORMAT.encode():
-            raise InputError(_packed_already(files[0]))
+            raise InputError(
+                f"{source} is a packed set already, or a part of one: use the set as it is."
+            )
         self._count = sum(table.count for table in self._tables)
         if not self._count:
             raise InputError(f"{source} holds no row.")
@@ -190,8 +191,6 @@ class ParquetReader(TableReader):
 
 def table_files(source: Path) -> list[Path]:
     """The files of a source, itself or those in the folder, in natural order; InputError where there is none."""
-    if is_packed(source):
-        raise InputError(_packed_already(source))
     if os.path.isfile(source):
         return [source]
     if not os.path.isdir(source):
@@ -200,10 +199,6 @@ def table_files(source: Path) -> list[Path]:
     if not names:
         raise InputError(f"{source} holds no file that ends in {', '.join(SUFFIXES)}.")
     return [source / name for name in names]
-
-
-def _packed_already(path: Path) -> str:
-    return f"{path} is a packed set already, or a part of one: use the set as it is."
 
 
 def _numbers(label: str, cell: pa.Scalar, width: int) -> np.ndarray:

@@ -55,7 +55,10 @@ def row_groups(file: int) -> list[tuple[int, list[Chunk]]]:
         raise ValueError("it has no Parquet footer")
     if length > LARGEST:
         raise ValueError(f"a footer of {length >> 20} MiB")
-    footer = _struct(os.pread(file, length, size - 8 - length))[0]
+    try:
+        footer, _ = _struct(os.pread(file, length, size - 8 - length))
+    except IndexError:
+        raise ValueError("its footer is damaged") from None
     groups = [
         (_number(group, 3, I64), [_chunk(column) for column in group.get((1, STRUCTS), ())])
         for group in footer.get((4, STRUCTS), ())
