@@ -48,6 +48,15 @@ def test_columns_that_are_passed_over_are_named(tmp_path, caplog):
     assert "passed over, as no labels: text, flag, v.1, __i__." in caplog.text
 
 
+def test_a_file_whose_schema_stands_in_its_footer_alone(tmp_path):
+    """Polars writes such files: what stands at their start is no message."""
+    file = write(tmp_path / "x.arrow", table())
+    size = table().schema.serialize().size
+    data = file.read_bytes()
+    file.write_bytes(data[:8] + bytes(size) + data[8 + size :])
+    assert packed(file).names == ["a/0.png", "a/1.png", "a/2.png"]
+
+
 @pytest.mark.parametrize(("name", "kind", "options"), KINDS, ids=str)
 def test_columns_of_every_other_type_are_passed_over(tmp_path, name, kind, options):
     others = pa.table(

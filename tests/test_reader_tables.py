@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import resource
+import struct
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -17,6 +18,7 @@ from table_files import KINDS, LISTS, images, table, write
 
 from simgan_fast.data.image_files import Rejected
 from simgan_fast.data.readers import tables
+from simgan_fast.data.readers.arrow_messages import message_places
 from simgan_fast.data.readers.parquet import ParquetReader
 from simgan_fast.errors import InputError
 
@@ -217,6 +219,24 @@ def test_row_groups_that_share_their_bytes(tmp_path):
     file.write_bytes(columns + (tmp_path / "footer").read_bytes()[4:])
     assert pq.ParquetFile(file).read_row_group(19)["image"][0]["bytes"].is_valid
     with pytest.raises(InputError, match="its columns take more than the file"):
+        ParquetReader(file)
+
+
+def test_batches_that_share_their_bytes(tmp_path):
+    """A footer in which all of them lie where the first does."""
+    content = pa.table({"image": images({"bytes": bytes(10_000)}, *["a"] * 18)})
+    file = write(tmp_path / "x.arrow", content)
+    with pa.memory_map(str(file)) as source:
+        first, *others = message_places(source)
+    data, after = file.read_bytes(), file.read_bytes()
+    footer = len(data) - 10 - int.from_bytes(data[-10:-6], "little")
+    block = data.index(struct.pack("<q", first), footer)
+    for place in others:
+        at = data.index(struct.pack("<q", place), footer)
+        after = after[:at] + data[block : block + 24] + after[at + 24 :]
+    file.write_bytes(after)
+    assert pa.ipc.open_file(str(file)).get_batch(9)["image"][0]["bytes"].as_py() == bytes(10_000)
+    with pytest.raises(InputError, match="its parts take more than the file"):
         ParquetReader(file)
 
 

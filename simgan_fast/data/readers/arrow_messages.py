@@ -1,16 +1,19 @@
-"""What a message of an Arrow file holds, and its compressed buffers unpack to, before pyarrow unpacks them."""
+"""What the messages of an Arrow file hold, and their compressed buffers unpack to, before pyarrow unpacks them.
+
+From the FlatBuffers (Message.fbs and File.fbs of Apache Arrow), which pyarrow has verified but does not show.
+"""
 
 from __future__ import annotations
 
 import struct
 from typing import Any
 
+TAIL = 10  # bytes behind the footer: its length, ARROW1
+BLOCK = 24  # bytes in the footer of each message: its place, the lengths of head and body
+
 
 def rows_and_size(message: Any) -> tuple[int, int]:
-    """Rows of a record batch or dictionary, and the bytes that its compressed buffers unpack to.
-
-    From the message's FlatBuffer (Message.fbs of Apache Arrow), which pyarrow has verified but does not show.
-    """
+    """Rows of a record batch or dictionary, and the bytes that its compressed buffers unpack to."""
     data, body = message.metadata.to_pybytes(), message.body
     batch = _follow(data, _field(data, _follow(data, 0), 2))
     if message.type == "dictionary":
@@ -25,6 +28,25 @@ def rows_and_size(message: Any) -> tuple[int, int]:
         if stored > 0:  # eight bytes in front of it say how long it gets, -1 that it is not packed
             size += max(struct.unpack_from("<q", body, start)[0], 0)
     return rows, size
+
+
+def message_places(source: Any) -> list[int]:
+    """Where the dictionaries and record batches of a file with a footer begin.
+
+    Not one behind the other from the start: Polars' schema there is no message.
+    """
+    source.seek(source.size() - TAIL)
+    length = int.from_bytes(source.read(4), "little")
+    source.seek(source.size() - TAIL - length)
+    data = source.read(length)
+    footer, places = _follow(data, 0), []
+    for number in (2, 3):
+        if field := _field(data, footer, number):
+            vector = _follow(data, field)
+            (count,) = struct.unpack_from("<I", data, vector)
+            blocks = data[vector + 4 : vector + 4 + BLOCK * count]
+            places += [place for place, _, _ in struct.iter_unpack("<qqq", blocks)]
+    return places
 
 
 def _follow(data: bytes, place: int) -> int:

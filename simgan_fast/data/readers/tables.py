@@ -12,7 +12,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from simgan_fast.data.readers.arrow_messages import rows_and_size
+from simgan_fast.data.readers.arrow_messages import message_places, rows_and_size
 from simgan_fast.data.readers.parquet_pages import Chunk, pages, row_groups
 from simgan_fast.errors import InputError
 
@@ -28,6 +28,7 @@ LONGEST = (
 )  # numbers in the lists of a row group, as a single row may hold all: pyarrow takes 18 bytes for one
 RATIO = 10  # what is larger than these is read if the file holds a tenth of it, as it does of honest images
 BUFFER = 1 << 20  # bytes read from the disk at a time
+ARROW = b"ARROW1"  # a file with a footer begins with it, a stream with its first message
 END = b"\xff\xff\xff\xff\0\0\0\0"  # of a stream of Arrow messages
 LFS = b"version https://git-lfs"
 _DAMAGED = (pa.ArrowException, OSError, ValueError, LookupError, struct.error, RecursionError)
@@ -132,47 +133,64 @@ def _largest_page(file: int, chunks: Sequence[Chunk]) -> int:
 
 def _arrow_contents(file: Path) -> tuple[pa.Schema, int]:
     """Schema and rows by the messages' heads; the bodies stay unread, but for what they say they unpack to."""
-    with _arrow_stream(file) as source:
-        messages = pa.ipc.MessageReader.open_stream(source)
-        schema, count, kept, stored = _schema(messages), 0, 0, 0
+    with pa.memory_map(str(file)) as source:
+        is_file = source.read(len(ARROW)) == ARROW
+        source.seek(0)
+        schema, messages = (_file_messages if is_file else _stream_messages)(source)
+        count = kept = stored = total = 0
         for message in messages:
             if message.type not in ("record batch", "dictionary"):
                 raise ValueError(f"a {message.type} among the record batches")
             rows, size = rows_and_size(message)
             _check_size(kept + size, stored + message.body.size)
+            total += message.body.size
             if message.type == "dictionary":
                 kept, stored = kept + size, stored + message.body.size
             else:
                 count += rows
-        source.seek(source.tell() - len(END))
-        if (
-            source.read(len(END)) != END
-        ):  # or a file that was cut between two messages would seem whole
-            raise ValueError("cut off: it has no end")
+        if total > source.size():  # or the footer could name a part a thousand times
+            raise ValueError("its parts take more than the file")
         return schema, count
 
 
-def _arrow_batches(file: Path, columns: list[str]) -> Iterator[pa.RecordBatch]:
-    with _arrow_stream(file) as source:
-        schema = _schema(pa.ipc.MessageReader.open_stream(source))
-    fields = [schema.get_field_index(name) for name in columns]
-    with _arrow_stream(file) as source:
-        yield from pa.ipc.open_stream(source, options=pa.ipc.IpcReadOptions(included_fields=fields))
+def _file_messages(source: Any) -> tuple[pa.Schema, Iterator[Any]]:
+    schema = pa.ipc.open_file(source).schema
+
+    def messages() -> Iterator[Any]:
+        for place in message_places(source):
+            source.seek(place)
+            yield pa.ipc.read_message(source)
+
+    return schema, messages()
 
 
-def _schema(messages: Any) -> pa.Schema:
-    message = next(messages, None)
-    if message is None or message.type != "schema":  # read_schema ends the program on another kind
+def _stream_messages(source: Any) -> tuple[pa.Schema, Iterator[Any]]:
+    messages = pa.ipc.MessageReader.open_stream(source)
+    first = next(messages, None)
+    if first is None or first.type != "schema":  # read_schema ends the program on another kind
         raise ValueError("it does not begin with a schema")
-    return pa.ipc.read_schema(message)
+
+    def rest() -> Iterator[Any]:
+        yield from messages
+        source.seek(source.tell() - len(END))
+        if source.read(len(END)) != END:  # cut between two messages
+            raise ValueError("cut off: it has no end")
+
+    return pa.ipc.read_schema(first), rest()
 
 
-@contextmanager
-def _arrow_stream(file: Path) -> Iterator[Any]:
+def _arrow_batches(file: Path, columns: list[str]) -> Iterator[pa.RecordBatch]:
+    schema, _ = _arrow_contents(file)
+    fields = [schema.get_field_index(name) for name in columns]
+    options = pa.ipc.IpcReadOptions(included_fields=fields)
     with pa.memory_map(str(file)) as source:
-        head = source.read(8)
-        source.seek(8 if head.startswith(b"ARROW1") else 0)  # behind its head a file is a stream
-        yield source
+        is_file = source.read(len(ARROW)) == ARROW
+        source.seek(0)
+        if is_file:
+            reader = pa.ipc.open_file(source, options=options)
+            yield from map(reader.get_batch, range(reader.num_record_batches))
+        else:
+            yield from pa.ipc.open_stream(source, options=options)
 
 
 def _check_size(size: int, stored: int) -> None:
