@@ -31,7 +31,15 @@ BUFFER = 1 << 20  # bytes read from the disk at a time
 ARROW = b"ARROW1"  # a file with a footer begins with it, a stream with its first message
 END = b"\xff\xff\xff\xff\0\0\0\0"  # of a stream of Arrow messages
 LFS = b"version https://git-lfs"
-_DAMAGED = (pa.ArrowException, OSError, ValueError, LookupError, struct.error, RecursionError)
+_DAMAGED = (
+    pa.ArrowException,
+    OSError,
+    EOFError,
+    ValueError,
+    LookupError,
+    RecursionError,
+    struct.error,
+)
 
 
 class _TooLarge(Exception):
