@@ -36,6 +36,8 @@ def add(commands: Any) -> None:
     parser.add_argument("--kind", help="nyu-hands: depth or synthdepth [depth]")
     parser.add_argument("--view", help="nyu-hands: camera 1, 2, 3 or all [1]")
     parser.add_argument("--values", help="nyu-hands: millimetres, paper or metric [millimetres]")
+    parser.add_argument("--image", metavar="COLUMN", help="parquet, hf: column of images [image]")
+    parser.add_argument("--split", help="hf: train, test, ...")
 
 
 def run(arguments: argparse.Namespace) -> None:
@@ -61,6 +63,8 @@ def run(arguments: argparse.Namespace) -> None:
         kind=arguments.kind,
         view=arguments.view,
         values=arguments.values,
+        image=arguments.image,
+        split=arguments.split,
     )
     channels, height, width = packed.shape
     print(

@@ -13,8 +13,10 @@ from simgan_fast.data.readers import Reader
 from simgan_fast.data.readers.arrays import ArrayReader
 from simgan_fast.data.readers.eye_gaze_h5 import EyeGazeH5Reader
 from simgan_fast.data.readers.folder import FolderReader
+from simgan_fast.data.readers.hugging_face import HuggingFaceReader
 from simgan_fast.data.readers.mpiigaze import MPIIGazeH5Reader, MPIIGazeReader
 from simgan_fast.data.readers.nyu_hands import NYUHandsReader
+from simgan_fast.data.readers.parquet import ParquetReader
 from simgan_fast.data.readers.syntheseyes import SynthesEyesReader
 from simgan_fast.data.readers.unityeyes import UnityEyesReader
 from simgan_fast.data.readers.unityeyes2 import UnityEyes2Reader
@@ -48,6 +50,18 @@ FORMATS = {
         WebDatasetReader,
         "WebDataset's tar files, images with .json and .cls; one, or a folder of them",
         "prepare webdataset shards packed --size 35x55 --channels 1",
+    ),
+    "parquet": Format(
+        ParquetReader,
+        "Parquet, Arrow or Feather files with a column of images; one, or a folder of them",
+        "prepare parquet eyes.parquet packed --image picture --size 35x55",
+        ("image",),
+    ),
+    "hf": Format(
+        HuggingFaceReader,
+        "a Hugging Face data set on the disk, from save_to_disk or a clone",
+        "prepare hf eyes packed --split train --size 35x55 --channels 1",
+        ("split", "image"),
     ),
     "unityeyes": Format(
         UnityEyesReader,
@@ -111,7 +125,8 @@ def prepare(
         channels: 1 (grey) or 3 (RGB); by default what the images have.
         processes: how many decode; by default one per core.
         options: of the format's reader: `labels` of folder, `crop` of unityeyes and unityeyes2, `evaluation` of
-            mpiigaze, `kind`, `view`, `crop` and `values` of nyu-hands.
+            mpiigaze, `kind`, `view`, `crop` and `values` of nyu-hands, `image` of parquet and hf,
+            `split` of hf.
 
     Stopped by a signal, a full disk or a power cut, it leaves the shards that are finished in `.OUT.part`, and the
     same call goes on from there, unless the source has changed.

@@ -80,6 +80,14 @@ def image_names(folder: Path) -> list[str]:
         raise InputError(f"the image folder {folder} does not exist.")
     if not folder.is_dir():
         raise InputError(f"{folder} is a file: want a folder of PNG or JPEG images.")
+    names = file_names(folder, SUFFIXES)
+    if not names:
+        raise InputError(f"{folder} holds no image: want files that end in {', '.join(SUFFIXES)}.")
+    return names
+
+
+def file_names(folder: Path, suffixes: tuple[str, ...]) -> list[str]:
+    """The files under `folder` that end in one of `suffixes`, in natural order; links to folders are passed over."""
     names = []
     for place, folders, files in os.walk(folder, onerror=_cannot_list):
         folders[:] = [name for name in folders if not name.startswith(".")]
@@ -87,10 +95,8 @@ def image_names(folder: Path) -> list[str]:
         names += [
             checked_name(prefix + file)
             for file in files
-            if file.lower().endswith(SUFFIXES) and not file.startswith(".")
+            if file.lower().endswith(suffixes) and not file.startswith(".")
         ]
-    if not names:
-        raise InputError(f"{folder} holds no image: want files that end in {', '.join(SUFFIXES)}.")
     return sorted(names, key=natural_order)
 
 
