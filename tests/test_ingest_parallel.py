@@ -21,6 +21,8 @@ from simgan_fast.data.decode import load_chunk
 from simgan_fast.data.ingest import ingest
 from simgan_fast.data.packed import PackedSet, open_packed
 from simgan_fast.data.packed_writer import PackedWriter
+from simgan_fast.data.parallel import loaded
+from simgan_fast.data.readers import Sample
 from simgan_fast.data.readers.folder import FolderReader
 from simgan_fast.errors import InputError
 from simgan_fast.jobs.prepare import prepare
@@ -77,6 +79,14 @@ def test_a_killed_process_is_one_sentence(folder: Path, monkeypatch) -> None:
     with pytest.raises(InputError, match="was killed, perhaps for want of memory"):
         packed(folder, processes=2)
     assert [path.name for path in folder.parent.iterdir()] == ["images"]
+
+
+def test_samples_that_bring_their_bytes_come_in_smaller_chunks(monkeypatch) -> None:
+    monkeypatch.setattr("simgan_fast.data.parallel.HELD_BYTES", 100)
+    images = [b"x" * 40, b"x" * 70, b"x" * 300, np.zeros((5, 10), np.uint8), "path", "path", "path"]
+    samples = [Sample(str(i), image) for i, image in enumerate(images)]
+    chunks = loaded(samples, lambda items: [len(items)], 3, 1)
+    assert [count for _, (count,) in chunks] == [2, 1, 3, 1]
 
 
 def test_bad_number_of_processes(folder: Path) -> None:

@@ -20,6 +20,7 @@ from simgan_fast.data.readers import Sample
 from simgan_fast.errors import InputError
 
 WORTH_PROCESSES = 512  # images; fewer are loaded before two processes have started (30 ms)
+HELD_BYTES = 8 << 20  # of files and pixels that samples bring along, in a chunk
 AHEAD = 4  # chunks that each process may be ahead
 
 Loader = Callable[[Sequence[Item]], Chunk]
@@ -100,6 +101,15 @@ def _load(items: Sequence[Item]) -> Chunk:
 
 
 def _chunks(samples: Iterable[Sample], size: int) -> Iterator[list[Sample]]:
-    iterator = iter(samples)
-    while chunk := list(islice(iterator, size)):
+    """`size` samples at a time, or fewer that hold HELD_BYTES themselves."""
+    chunk: list[Sample] = []
+    held = 0
+    for sample in samples:
+        chunk.append(sample)
+        image = sample.image
+        held += len(image) if isinstance(image, bytes) else getattr(image, "nbytes", 0)
+        if len(chunk) == size or held >= HELD_BYTES:
+            yield chunk
+            chunk, held = [], 0
+    if chunk:
         yield chunk
