@@ -5,13 +5,17 @@ BIN := $(VENV)/bin
 SOURCES := pyproject.toml CMakeLists.txt constraints.txt \
   $(shell find simgan_fast csrc -type f -not -name '*.pyc' -not -name '*.so')
 
-.PHONY: demo test bench bench-quick bench-guard lint format clean
+.PHONY: demo test fuzz bench bench-quick bench-guard lint format clean
 
 demo: $(VENV)/.installed
 	$(BIN)/simgan-fast demo --out runs/demo
 
 test: $(VENV)/.installed-dev
 	$(BIN)/pytest
+
+# Damaged data sets of every format, a minute or two; FUZZ_EXAMPLES=5000 for longer.
+fuzz: $(VENV)/.installed-dev
+	$(BIN)/pytest tests/fuzz_readers.py -s -q -p no:cacheprovider
 
 bench: $(VENV)/.installed-bench
 	$(BIN)/pytest benchmarks -s --benchmark-sort=name

@@ -15,6 +15,17 @@ from simgan_fast.memory import free_memory
 
 IMAGE_KEYS = ("images", "image", "x", "arr_0")
 
+_DAMAGED = (
+    OSError,
+    ValueError,
+    EOFError,
+    BadZipFile,
+    zlib.error,
+    MemoryError,
+    NotImplementedError,  # another compression
+    RuntimeError,  # encrypted
+)
+
 
 class ArrayReader:
     """The images of a .npy or .npz file: uint8 or uint16 [n, h, w], [n, h, w, c] or [n, c, h, w] with c of 1 or 3.
@@ -64,7 +75,7 @@ def _read(file: Path) -> tuple[np.ndarray, dict[str, np.ndarray]]:
                 arrays = dict(content.items())
     except InputError:
         raise
-    except (OSError, ValueError, EOFError, BadZipFile, zlib.error, MemoryError) as error:
+    except _DAMAGED as error:
         reason = str(error).partition("\n")[0]
         raise InputError(
             f"{file} cannot be read ({reason}): want a .npy or .npz file of plain numbers."
