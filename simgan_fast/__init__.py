@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from simgan_fast.config import PRESETS, TrainingConfig, preset
 from simgan_fast.errors import InputError, Interrupted, TrainingDiverged
+from simgan_fast.jobs.export import export
 from simgan_fast.jobs.prepare import prepare
 from simgan_fast.jobs.refine import refine
 from simgan_fast.jobs.show import show
@@ -33,6 +34,7 @@ __all__ = [
     "TrainingConfig",
     "TrainingDiverged",
     "__version__",
+    "export",
     "keep_freed_memory",
     "prepare",
     "preset",

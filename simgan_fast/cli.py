@@ -13,6 +13,7 @@ from types import FrameType
 from simgan_fast.commands import (
     demo,
     evaluate,
+    export,
     info,
     prepare,
     refine,
@@ -31,6 +32,7 @@ EXAMPLES = """examples:
   simgan-fast train --synthetic simulated --real photographs --out runs/first
   simgan-fast train --resume runs/first
   simgan-fast refine runs/first simulated refined
+  simgan-fast export refined refined.h5 --format hdf5
   simgan-fast evaluate gaze --train raw=simulated --train refined=refined --test
   labelled_photographs
 """
@@ -79,6 +81,6 @@ def _parser() -> argparse.ArgumentParser:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
-    for module in (demo, simulate, prepare, show, verify, train, refine, evaluate, info):
+    for module in (demo, simulate, prepare, show, verify, train, refine, export, evaluate, info):
         module.add(commands)
     return parser

@@ -16,9 +16,9 @@ from simgan_fast.errors import InputError
 LOCK_FILE = ".lock"
 
 
-def _sync_folder(folder: Path) -> None:
-    """Make a rename in `folder` survive a power cut."""
-    descriptor = os.open(folder, os.O_RDONLY)
+def _sync(path: str | Path) -> None:
+    """Make a file's content, or a rename in a folder, survive a power cut."""
+    descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)
     finally:
@@ -39,17 +39,23 @@ def written_whole(path: str | Path, mode: str = "wb") -> Iterator[IO[Any]]:
     On an exception (no space left, a signal) the temporary file is removed and an older `path`
     stays as it was.
     """
+    with path_written_whole(path) as part, open(part, mode) as file:
+        yield file
+
+
+@contextmanager
+def path_written_whole(path: str | Path) -> Iterator[Path]:
+    """The same for what opens its file by name: yield the temporary file's path."""
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     descriptor, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".part", dir=path.parent)
+    os.close(descriptor)
     try:
-        with os.fdopen(descriptor, mode) as file:
-            yield file
-            file.flush()
-            os.fsync(file.fileno())
+        yield Path(name)
+        _sync(name)
         _usual_mode(name, 0o666)
         os.replace(name, path)
-        _sync_folder(path.parent)
+        _sync(path.parent)
     except BaseException:
         Path(name).unlink(missing_ok=True)
         raise
@@ -69,7 +75,7 @@ def folder_written_whole(path: str | Path) -> Iterator[Path]:
         yield temporary
         _usual_mode(temporary, 0o777)
         os.replace(temporary, path)  # replaces an empty folder too
-        _sync_folder(path.parent)
+        _sync(path.parent)
     except BaseException:
         shutil.rmtree(temporary, ignore_errors=True)
         raise
@@ -95,7 +101,7 @@ def folder_resumable(path: str | Path, keep: Callable[[], bool]) -> Iterator[Pat
             yield part
             (part / LOCK_FILE).unlink()
             os.replace(part, path)  # replaces an empty folder too
-            _sync_folder(path.parent)
+            _sync(path.parent)
         except BaseException as failure:
             if isinstance(failure, InputError) or not keep():
                 shutil.rmtree(part, ignore_errors=True)

@@ -29,6 +29,7 @@ from test_readers import mpiigaze, unityeyes
 
 from simgan_fast import prepare
 from simgan_fast.data import PackedSet
+from simgan_fast.data.export import open_writer
 from simgan_fast.errors import InputError
 from simgan_fast.jobs.prepare import FORMATS
 
@@ -72,6 +73,15 @@ def shards(folder: Path) -> Path:
     return tar(folder / "0.tar", members | labels).parent
 
 
+def hdf5(folder: Path) -> Path:
+    folder.mkdir()
+    pytest.importorskip("h5py")
+    with open_writer(folder / "x.h5", "hdf5", shape=(1, 6, 8), labels={"gaze": 3}) as writer:
+        names = [f"{i}.png" for i in range(4)]
+        writer.add(np.zeros((4, 1, 6, 8), np.uint8), names, {"gaze": np.ones((4, 3), np.float32)})
+    return folder / "x.h5"
+
+
 def hands(folder: Path) -> Path:
     folder.mkdir()
     nyu(folder)
@@ -81,6 +91,7 @@ def hands(folder: Path) -> Path:
 SOURCES: dict[str, Callable[[Path], Path]] = {
     "folder": images,
     "npz": npz,
+    "hdf5": hdf5,
     "webdataset": shards,
     "parquet": lambda folder: write(folder / "x.parquet", table()).parent,
     "hf": saved,

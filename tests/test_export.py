@@ -11,8 +11,10 @@ import pytest
 from PIL import Image
 
 from simgan_fast.data import open_images, open_packed
-from simgan_fast.data.export import PngWriter, open_writer, png_name
+from simgan_fast.data.export import open_writer
 from simgan_fast.data.packed import PackedSet
+from simgan_fast.data.writers.codecs import PNG
+from simgan_fast.data.writers.image_folder import PngWriter
 from simgan_fast.errors import InputError
 
 AWKWARD = [0.1, -0.0, 1 / 3, 1e-38, 3.4e38, np.pi, 1e-45, 123456789.0, -2.5e-7, 7.0]
@@ -75,7 +77,7 @@ def test_packed_to_png_to_packed(tmp_path):
 def test_names_become_png_names():
     expected = {"a/b.jpg": "a/b.png", "a/b.JPEG": "a/b.png", "b.png": "b.png", "B.PNG": "B.PNG"}
     expected |= {"b": "b.png", "f_-0.3": "f_-0.3.png"}
-    assert {name: png_name(name) for name in expected} == expected
+    assert {name: PNG.file_name(name) for name in expected} == expected
 
 
 def test_labels_csv_names_the_files(tmp_path):
@@ -167,7 +169,7 @@ def test_no_space_left_leaves_nothing(tmp_path, monkeypatch):
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="there is no /dev/full here")
 def test_no_space_left_for_the_labels(tmp_path, monkeypatch):
     """The labels are buffered, so it may be the closing of the file that fails."""
-    monkeypatch.setattr("simgan_fast.data.export.LABELS_FILE", "/dev/full")
+    monkeypatch.setattr("simgan_fast.data.writers.image_folder.LABELS_FILE", "/dev/full")
     with pytest.raises(OSError, match="No space left"):
         write(tmp_path / "out", "png", NAMES)
     assert list(tmp_path.iterdir()) == []

@@ -277,3 +277,12 @@ def test_missing_rejects_list(tmp_path):
     (folder / "rejects.csv").unlink()
     with pytest.raises(InputError, match=r"rejects\.csv"):
         _ = open_packed(folder).rejects
+
+
+def test_rejects_of_any_name_come_back(tmp_path):
+    rejects = [("a\rb.png", "cut\r\noff"), ('"c",d.png', "empty"), ("e\nf.png", "\u00e9")]
+    with PackedWriter(tmp_path / "set", SHAPE) as writer:
+        writer.add(*content(2)[:2])
+        for file, reason in rejects:
+            writer.reject(file, reason)
+    assert open_packed(tmp_path / "set").rejects == rejects

@@ -6,6 +6,8 @@ import argparse
 from collections.abc import Callable
 from typing import Any
 
+from simgan_fast.data.export import FORMATS
+
 
 def command(
     commands: Any, name: str, run: Callable[[argparse.Namespace], None], text: str, example: str
@@ -33,7 +35,7 @@ def add_format(parser: argparse.ArgumentParser, default: str) -> None:
     """Add --format, of the set that is written."""
     parser.add_argument(
         "--format",
-        choices=["png", "arrow"],
+        choices=list(FORMATS),
         default=default,
-        help="PNG folder or packed set (default: %(default)s)",
+        help="what is written; arrow is a packed set (default: %(default)s)",
     )

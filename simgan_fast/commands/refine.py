@@ -18,7 +18,7 @@ def add(commands: Any) -> None:
     )
     parser.add_argument("refiner", help="run folder, or a folder with a saved refiner")
     parser.add_argument("source", help="packed set or image folder")
-    parser.add_argument("out", help="new folder")
+    parser.add_argument("out", help="new folder; of hdf5 a new file")
     add_format(parser, "png")
     parser.add_argument(
         "--size", type=image_size, help="HEIGHTxWIDTH that an image folder is resized to"

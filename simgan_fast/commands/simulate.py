@@ -17,7 +17,7 @@ def add(commands: Any) -> None:
         "simgan-fast simulate eyes simulated --count 10000 --format png",
     )
     parser.add_argument("subject", choices=["eyes"], help="what to simulate")
-    parser.add_argument("out", help="new folder")
+    parser.add_argument("out", help="new folder; of hdf5 a new file")
     parser.add_argument("--count", type=int, default=10_000, help="images (default: %(default)s)")
     parser.add_argument(
         "--domain",

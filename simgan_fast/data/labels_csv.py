@@ -15,7 +15,7 @@ import numpy as np
 from simgan_fast.errors import InputError
 
 NAME_HEADERS = ("name", "file", "filename")
-LARGEST = float(np.finfo(np.float32).max)
+LARGEST = 3.4028235e38  # the largest float32 as `rows` writes it, a little more than it is
 
 
 def header(labels: Mapping[str, int]) -> list[str]:

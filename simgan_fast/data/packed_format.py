@@ -84,7 +84,11 @@ def _description_problem(info: Mapping[str, Any]) -> str:
 def rejects_text(rejects: Sequence[tuple[str, str]]) -> str:
     """The text of rejects.csv for (file, reason) pairs."""
     table = io.StringIO()
-    csv.writer(table, lineterminator="\n").writerows([("file", "reason"), *rejects])
+    # The csv module quotes a carriage return only where all is quoted, and reads it as the end of a row.
+    quoted = any("\r" in text for reject in rejects for text in reject)
+    quoting: Any = csv.QUOTE_ALL if quoted else csv.QUOTE_MINIMAL
+    rows = [("file", "reason"), *rejects]
+    csv.writer(table, lineterminator="\n", quoting=quoting).writerows(rows)
     return table.getvalue()
 
 

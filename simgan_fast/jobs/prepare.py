@@ -13,6 +13,7 @@ from simgan_fast.data.readers import Reader
 from simgan_fast.data.readers.arrays import ArrayReader
 from simgan_fast.data.readers.eye_gaze_h5 import EyeGazeH5Reader
 from simgan_fast.data.readers.folder import FolderReader
+from simgan_fast.data.readers.hdf5 import Hdf5Reader
 from simgan_fast.data.readers.hugging_face import HuggingFaceReader
 from simgan_fast.data.readers.mpiigaze import MPIIGazeH5Reader, MPIIGazeReader
 from simgan_fast.data.readers.nyu_hands import NYUHandsReader
@@ -45,6 +46,11 @@ FORMATS = {
         ArrayReader,
         "a NumPy .npz with images and labels, or .npy with images",
         "prepare npz eyes.npz packed",
+    ),
+    "hdf5": Format(
+        Hdf5Reader,
+        "an HDF5 file with images [n, c, h, w], names and labels, as export writes it",
+        "prepare hdf5 refined.h5 packed",
     ),
     "webdataset": Format(
         WebDatasetReader,

@@ -40,14 +40,14 @@ def refine(
     batch_size: int = 64,
     device: str = "cpu",
 ) -> RefineResult:
-    """Refine every image of `source` into the new folder `out`.
+    """Refine every image of `source` into `out`.
 
     Args:
         refiner: a Refiner, a run folder, or a folder that `Refiner.save_pretrained` wrote.
         source: a packed set or a folder of PNG and JPEG images. What cannot be decoded is listed in
             rejects.csv.
-        out: appears whole or not at all; names and labels are those of `source`.
-        format: "png" (a folder of PNG files and labels.csv) or "arrow" (a packed set).
+        out: a new folder, of hdf5 a new file, that appears whole or not at all; names and labels are those of `source`.
+        format: one of `simgan_fast.data.export.FORMATS`; docs/file_formats.md has what each writes.
         size: (height, width) to resize a folder's images to first.
         batch_size: images at a time; the result does not depend on it beyond rounding.
         device: a torch device.

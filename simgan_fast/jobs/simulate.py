@@ -30,16 +30,16 @@ def simulate(
     start: int = 0,
     format: str = "arrow",
 ) -> None:
-    """Write images `start` to `start + count` of a simulator into the new folder `out`, which appears whole.
+    """Write images `start` to `start + count` of a simulator into `out`, which appears whole.
 
     Args:
         subject: "eyes" (docs/simulator.md): grey eye regions, labels `gaze`, `pupil`, `eyelids`.
-        out: a new folder.
+        out: a new folder; of hdf5 a new file.
         domain: "plain", what a simulator gives, or "camera", which stands in for photographs where
             there are none.
         size: (height, width) in pixels.
         seed, start: image i is the same in every job of the same seed.
-        format: "arrow" (a packed set) or "png" (a folder of PNG files and labels.csv).
+        format: one of `simgan_fast.data.export.FORMATS`; docs/file_formats.md has what each writes.
 
     Raises InputError for a subject, domain, size or count that cannot be, or an `out` that holds
     something.
