@@ -19,7 +19,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from image_folders import save, smooth
 from table_files import table, write
-from test_reader_eye_gaze_h5 import gaze_h5, look_vec
+from test_reader_eye_gaze_h5 import NAMES, gaze_h5, look_vec
 from test_reader_hf import saved
 from test_reader_nyu_hands import nyu
 from test_reader_syntheseyes import syntheseyes
@@ -64,7 +64,7 @@ def h5(folder: Path) -> Path:
 
 def kaggle(folder: Path) -> Path:
     folder.mkdir()
-    return gaze_h5(folder / "gaze.h5", look_vec=look_vec())
+    return gaze_h5(folder / "gaze.h5", look_vec=look_vec(), path=[f"{name}.jpg" for name in NAMES])
 
 
 def shards(folder: Path) -> Path:

@@ -286,3 +286,21 @@ def test_rejects_of_any_name_come_back(tmp_path):
         for file, reason in rejects:
             writer.reject(file, reason)
     assert open_packed(tmp_path / "set").rejects == rejects
+
+
+@pytest.mark.parametrize("dtype", ["uint8", "uint16"])
+def test_shards_are_read_without_the_memory_map(tmp_path, dtype):
+    images, names, labels = content(20, dtype)
+    with PackedWriter(
+        tmp_path / "set", SHAPE, {"gaze": 3, "pitch": 1}, dtype, shard_size=8
+    ) as writer:
+        writer.add(images, names, labels)
+    packed = open_packed(tmp_path / "set")
+    np.testing.assert_array_equal(packed.load().numpy(), images)
+    np.testing.assert_array_equal(
+        packed.read_shards([2, 0]).numpy(), np.concatenate([images[16:], images[:8]])
+    )
+    shard = tmp_path / "set" / "shard-00001.arrow"
+    shard.rename(tmp_path / "away")
+    with pytest.raises(InputError, match=r"shard-00001\.arrow cannot be read any more"):
+        packed.load()

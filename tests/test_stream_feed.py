@@ -118,7 +118,7 @@ def test_the_next_window_is_read_ahead(images: PackedSet, monkeypatch: pytest.Mo
     assert len(feed.windows._read_or_reading) <= 2
     for future in feed.windows._read_or_reading.values():
         future.result(timeout=10)
-    monkeypatch.setattr(feed.windows, "_read", None)  # what is there needs no reading
+    monkeypatch.setattr(feed.windows.images, "read_shards", None)  # what is there needs no reading
     first = len(feed.windows._plan(0)[0])
     assert first == 1
     feed.next(feed.windows._size(feed.windows._plan(0)[0]) - 1)

@@ -7,7 +7,7 @@ each), `set.json` and `rejects.csv`. docs/file_formats.md describes them for oth
 from __future__ import annotations
 
 import csv
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -98,12 +98,21 @@ class PackedSet:
         return parts[0] if len(parts) == 1 else np.concatenate(parts)
 
     def load(self) -> torch.Tensor:
-        """Copy all images into one tensor, uint8 or uint16 [n, c, h, w]."""
+        """Read all images into one tensor, uint8 or uint16 [n, c, h, w]."""
+        return self.read_shards(range(len(self._batches)))
+
+    def read_shards(self, shards: Sequence[int]) -> torch.Tensor:
+        """Read the images of some shards, one after the other, into one tensor.
+
+        Not by way of the memory map: each page of it that was touched counts as memory of the process.
+        """
         import torch
 
-        images = np.empty((len(self), *self.shape), self.dtype)
-        for i, first in enumerate(self._ends[:-1]):
-            images[first : self._ends[i + 1]] = self._shard_images(i)
+        counts = [len(self._batches[i]) for i in shards]
+        images = np.empty((sum(counts), *self.shape), self.dtype)
+        ends = np.cumsum(counts)
+        for i, count, end in zip(shards, counts, ends, strict=True):
+            _read_images(self.path / self.info["shards"][i]["file"], images[end - count : end])
         return torch.from_numpy(images)
 
     def verify(self, progress: Callable[[int], None] = lambda _: None) -> None:
@@ -153,7 +162,15 @@ class PackedSet:
         return np.frombuffer(data, self.dtype, size).reshape(count, *self.shape)
 
     def _strings(self, column: str) -> list[str]:
-        return [text for batch in self._batches for text in batch.column(column).to_pylist()]
+        columns = [batch.column(column) for batch in self._batches]
+        try:
+            for part in columns:
+                part.validate(full=True)
+        except pa.ArrowException as error:
+            raise InputError(
+                f"the column {column} of {self.path} is damaged ({error}): make the packed set again."
+            ) from None
+        return [text for part in columns for text in part.to_pylist()]
 
     def _label(self, name: str, width: int) -> np.ndarray:
         parts = [batch.column(f"label:{name}").flatten().to_numpy() for batch in self._batches]
@@ -161,6 +178,7 @@ class PackedSet:
 
 
 def open_shard(file: Path, schema: pa.Schema, count: int) -> pa.RecordBatch:
+    """The rows of a shard, memory-mapped."""
     if not file.is_file():
         raise InputError(
             f"the shard {file} is missing: copy the whole folder, or make the packed set again."
@@ -172,7 +190,7 @@ def open_shard(file: Path, schema: pa.Schema, count: int) -> pa.RecordBatch:
                 f"the shard {file} does not hold what {SET_FILE} says: make the packed set again."
             )
         batch = reader.get_batch(0)
-        batch.validate(full=True)
+        batch.validate()  # not of every text: that would read them all (see _strings)
     except (pa.ArrowException, OSError) as error:
         raise InputError(
             f"the shard {file} is damaged or cut off ({error}): make the packed set again."
@@ -183,3 +201,20 @@ def open_shard(file: Path, schema: pa.Schema, count: int) -> pa.RecordBatch:
             "again."
         )
     return batch
+
+
+def _read_images(file: Path, out: np.ndarray) -> None:
+    """Fill `out` [m, c, h, w] with the images of a shard, which lie in its file as they are."""
+    try:
+        with pa.memory_map(str(file)) as source, open(file, "rb", buffering=0) as stream:
+            batch = pa.ipc.open_file(source).get_batch(0)
+            source.seek(0)
+            start = source.read_buffer(1).address
+            stream.seek(batch.column("image").buffers()[1].address - start)
+            rest = out.reshape(-1).view(np.uint8).data
+            while rest and (count := stream.readinto(rest)):
+                rest = rest[count:]
+    except (pa.ArrowException, OSError) as error:
+        raise InputError(f"the shard {file} cannot be read any more ({error}).") from None
+    if rest:
+        raise InputError(f"the shard {file} has become shorter since it was opened.")

@@ -8,7 +8,6 @@ from functools import lru_cache
 from itertools import accumulate
 
 import numpy as np
-import torch
 from torch import Tensor
 
 from simgan_fast.data.packed import PackedSet
@@ -103,15 +102,6 @@ class Windows:
         held = self._read_or_reading
         for window in (windows[number], after):
             if window not in held:
-                held[window] = self._reader.submit(self._read, window)
+                held[window] = self._reader.submit(self.images.read_shards, window)
         self._read_or_reading = {window: held[window] for window in (windows[number], after)}
         return held[windows[number]].result()
-
-    def _read(self, window: Window) -> Tensor:
-        """[m, c, h, w], copied out of the memory-mapped shards."""
-        firsts = [sum(self.counts[:shard]) for shard in window]
-        parts = [
-            self.images.images(first, first + self.counts[shard])
-            for first, shard in zip(firsts, window, strict=True)
-        ]
-        return torch.from_numpy(np.concatenate(parts))

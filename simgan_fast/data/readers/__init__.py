@@ -91,6 +91,11 @@ def _reject(reason: str) -> np.ndarray:
     raise Rejected(reason)
 
 
+def reason_of(error: BaseException) -> str:
+    """What a library's exception says, in one line of at most 300 characters."""
+    return " ".join(str(error).split())[:300] or type(error).__name__
+
+
 def needed(module: str, package: str) -> Any:
     """The module that a format needs and the package does not; InputError where it is not installed."""
     try:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import zlib
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from zipfile import BadZipFile
+from zipfile import BadZipFile, ZipFile
 
 import numpy as np
 
@@ -66,13 +66,13 @@ class ArrayReader:
 
 def _read(file: Path) -> tuple[np.ndarray, dict[str, np.ndarray]]:
     try:
-        content = np.load(file, mmap_mode="r" if file.suffix == ".npy" else None)
-        if isinstance(content, np.ndarray):
-            arrays = {"images": content}
+        if file.suffix == ".npy":
+            arrays = {"images": np.load(file, mmap_mode="r")}
         else:
-            with content:
-                _check_size(file, sum(part.file_size for part in content.zip.infolist()))
-                arrays = dict(content.items())
+            with open(file, "rb") as stream, ZipFile(stream) as content:
+                _check_size(file, sum(part.file_size for part in content.infolist()))
+                stream.seek(0)
+                arrays = dict(np.load(stream).items())
     except InputError:
         raise
     except _DAMAGED as error:

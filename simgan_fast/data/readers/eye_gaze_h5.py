@@ -15,13 +15,13 @@ from typing import Any
 import numpy as np
 
 from simgan_fast.data.image_files import Rejected
-from simgan_fast.data.readers import GazeLabels, Sample, left_out, needed
+from simgan_fast.data.readers import GazeLabels, Sample, left_out, needed, reason_of
 from simgan_fast.data.readers.folder import SUFFIXES, natural_order
 from simgan_fast.errors import InputError
 from simgan_fast.gaze import look_vec_to_vector
 
 LARGEST = 1 << 24  # pixels of an image, and rows: more is damage, and is not read
-_DAMAGED = (OSError, LookupError, ValueError, TypeError, RuntimeError, AttributeError)
+_DAMAGED = (OSError, LookupError, ValueError, TypeError, RuntimeError, AttributeError, MemoryError)
 
 
 class EyeGazeH5Reader(GazeLabels):
@@ -49,7 +49,8 @@ class EyeGazeH5Reader(GazeLabels):
                 paths = _array(content, "path", 1) if "path" in content else None
         except _DAMAGED as error:
             raise InputError(
-                f"{self.file} is no gaze.h5 ({error}): want a group 'image' of data sets, and look_vec and path."
+                f"{self.file} is no gaze.h5 ({reason_of(error)}): want a group 'image' of data sets, and look_vec "
+                "and path."
             ) from None
         if not self.names:
             raise InputError(f"{self.file} holds no image.")
@@ -75,7 +76,7 @@ class EyeGazeH5Reader(GazeLabels):
                 for name in self.names:
                     yield self._sample(images, name)
         except (OSError, KeyError) as error:
-            raise InputError(f"{self.file} can no longer be read ({error}).") from None
+            raise InputError(f"{self.file} can no longer be read ({reason_of(error)}).") from None
 
     def _sample(self, images: Any, name: str) -> Sample:
         file = name if name.lower().endswith(SUFFIXES) else f"{name}.png"
@@ -94,7 +95,7 @@ class EyeGazeH5Reader(GazeLabels):
                 raise Rejected(f"its shape is {list(found.shape)}: want [h, w]")
             pixels: np.ndarray = found[:]
         except _DAMAGED as error:
-            raise Rejected(f"damaged: {error}") from None
+            raise Rejected(f"damaged: {reason_of(error)}") from None
         return pixels
 
     def _labels(self, name: str) -> dict[str, np.ndarray]:

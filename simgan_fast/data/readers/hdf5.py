@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from simgan_fast.data.checks import checked_name
-from simgan_fast.data.readers import PIXEL_LABELS, Sample, left_out, needed
+from simgan_fast.data.readers import PIXEL_LABELS, Sample, left_out, needed, reason_of
 from simgan_fast.errors import InputError
 
 FORMAT = "simgan_fast.images"
@@ -19,7 +19,7 @@ ROWS = 64  # read at a time: they may all name one long text, and take up its me
 LARGEST = 256 << 20  # bytes of an image, or of what HDF5 unpacks at a time
 DEFLATED = 1100  # bytes that a byte of a file can stand for, about
 REJECTS = ("rejects/file", "rejects/reason")
-DAMAGED = (OSError, LookupError, ValueError, TypeError, RuntimeError, AttributeError)
+DAMAGED = (OSError, LookupError, ValueError, TypeError, RuntimeError, AttributeError, MemoryError)
 
 
 class Hdf5Reader:
@@ -131,6 +131,6 @@ class Hdf5Reader:
 
     def _unusable(self, error: Exception) -> InputError:
         return InputError(
-            f"{self.file} cannot be read ({error}): want an HDF5 file with images, uint8 or uint16 [n, c, h, w], "
-            "and names and labels of as many rows."
+            f"{self.file} cannot be read ({reason_of(error)}): want an HDF5 file with images, uint8 or uint16 "
+            "[n, c, h, w], and names and labels of as many rows."
         )

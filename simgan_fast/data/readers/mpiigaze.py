@@ -17,7 +17,7 @@ from typing import Any
 
 import numpy as np
 
-from simgan_fast.data.readers import GazeLabels, Sample, needed
+from simgan_fast.data.readers import GazeLabels, Sample, needed, reason_of
 from simgan_fast.errors import InputError
 from simgan_fast.gaze import pitch_yaw_to_vector
 
@@ -31,6 +31,7 @@ _DAMAGED = (
     AttributeError,
     NotImplementedError,
     NameError,  # of SciPy itself, over some damage
+    MemoryError,  # for what damaged sizes ask
     zlib.error,
 )
 MIRRORED = np.array([-1.0, 1.0, 1.0])  # x of a vector in the mirror image
@@ -136,7 +137,9 @@ class MPIIGazeReader(GazeLabels):
         try:
             yield
         except (*_DAMAGED, self._scipy.matlab.MatReadError) as error:
-            raise InputError(f"{file} is no day of MPIIGaze ({error}): fetch it again.") from None
+            raise InputError(
+                f"{file} is no day of MPIIGaze ({reason_of(error)}): fetch it again."
+            ) from None
 
 
 class MPIIGazeH5Reader(GazeLabels):
@@ -157,7 +160,9 @@ class MPIIGazeH5Reader(GazeLabels):
                     images, angles = content[person]["image"][:], content[person]["gaze"][:]
                     self._people[person] = (images, pitch_yaw_to_vector(angles))
         except (OSError, KeyError, ValueError) as error:
-            raise InputError(f"{self.file} is no MPIIGaze.h5 ({error}): make it again.") from None
+            raise InputError(
+                f"{self.file} is no MPIIGaze.h5 ({reason_of(error)}): make it again."
+            ) from None
         if not self._people:
             raise InputError(f"{self.file} is no MPIIGaze.h5: it has no group p00.")
 

@@ -25,7 +25,7 @@ from PIL import Image
 from simgan_fast import depth as depths
 from simgan_fast.data.decode import Labels
 from simgan_fast.data.image_files import Rejected
-from simgan_fast.data.readers import Sample, left_out, needed
+from simgan_fast.data.readers import Sample, left_out, needed, reason_of
 from simgan_fast.depth import Box
 from simgan_fast.errors import InputError
 
@@ -36,7 +36,16 @@ JOINTS = (0, 3, 6, 9, 12, 15, 18, 21, 24, 25, 27, 30, 31, 32)  # of the 36; the 
 MARGIN = 10  # pixels around the hand, before the box is made square
 FRAMES = 1 << 17  # more than that is damage, and is not read
 # SciPy trips over its own feet too: UnboundLocalError is a NameError.
-_DAMAGED = (OSError, LookupError, ValueError, TypeError, NotImplementedError, NameError, zlib.error)
+_DAMAGED = (
+    OSError,
+    LookupError,
+    ValueError,
+    TypeError,
+    NotImplementedError,
+    NameError,
+    MemoryError,
+    zlib.error,
+)
 
 
 class NYUHandsReader:
@@ -218,4 +227,4 @@ def _joints(file: Path, name: str, views: tuple[int, ...]) -> np.ndarray:
         chosen = joints[[view - 1 for view in views]][:, :, list(JOINTS)]
         return np.ascontiguousarray(chosen, np.float32)
     except (*_DAMAGED, scipy.matlab.MatReadError) as error:
-        raise InputError(f"{file} cannot be read ({error}): fetch it again.") from None
+        raise InputError(f"{file} cannot be read ({reason_of(error)}): fetch it again.") from None
