@@ -243,7 +243,7 @@ def test_an_image_that_vanishes_after_it_was_listed(tmp_path: Path) -> None:
 def test_labels_come_with_the_image(tmp_path: Path) -> None:
     nyu(tmp_path)
     (sample, _) = NYUHandsReader(tmp_path)
-    _, labels = sample.image()
+    labels = sample.image().labels
     assert labels["joints"][-1] == 49
     assert labels.keys() == NYUHandsReader(tmp_path).labels.keys()
 
@@ -308,7 +308,7 @@ def test_no_damage_of_the_joints_breaks_the_reading(damage: bytes, place: float)
             return
         for sample in samples:
             try:
-                _, labels = sample.image()
+                labels = sample.image().labels
             except Rejected:
                 continue
             assert all(np.isfinite(values).all() for values in labels.values())

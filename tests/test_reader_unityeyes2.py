@@ -206,7 +206,7 @@ def test_files_that_vanish_after_they_were_listed(tmp_path: Path) -> None:
     samples = list(reader)
     (folder / "1_cam0.jpg").unlink()
     (folder / "2.json").unlink()
-    with pytest.raises(Rejected, match="No such file"):
+    with pytest.raises(Rejected, match="the image is missing"):
         load_image(item_of(samples[0]), 1)
     again = list(reader)
     for number, reason in ((0, "the image is missing"), (2, r"2\.json is missing")):
@@ -271,11 +271,13 @@ def test_no_annotation_breaks_the_reading(content: Any) -> None:
         (folder / "1.json").write_text(json.dumps(content))
         for reader in (UnityEyes2Reader(folder), UnityEyesReader(folder)):
             for sample in reader:
-                assert all(np.isfinite(values).all() for values in sample.labels.values())
                 try:
-                    assert load_image(item_of(sample), None)[0].nbytes < 10_000_000
+                    pixels, _, labels = load_image(item_of(sample), None)
                 except Rejected as reason:
                     str(reason).encode()  # rejects.csv is UTF-8
+                    continue
+                assert pixels.nbytes < 10_000_000
+                assert all(np.isfinite(values).all() for values in labels.values())
 
 
 def test_ten_genuine_pairs(tmp_path: Path) -> None:

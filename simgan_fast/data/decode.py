@@ -14,7 +14,7 @@ import stat
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from PIL import Image, ImageOps
@@ -28,11 +28,23 @@ from simgan_fast.data.image_files import (
 )
 
 LUMA = np.array([0.299, 0.587, 0.114])
+EXIF, EXIF_WITHIN = (
+    b"Exif\0\0",
+    1 << 17,
+)  # a mark in a JPEG, and how far from the start segments can put it
 FAST_PIXELS = 64 << 20  # of a JPEG; larger ones are left to Pillow, which knows what is too large
 
 Box = tuple[int, int, int, int]  # left, top, right, bottom in whole pixels
 Labels = Mapping[str, Any]  # name -> [k] numbers
 Content = bytes | np.ndarray
+
+
+class Loaded(NamedTuple):
+    """What a sample's function may give in place of its image alone: labels too, and the `box` that is meant of it."""
+
+    content: Content
+    labels: Labels
+    box: Box | None = None
 
 
 @dataclass(frozen=True)
@@ -55,7 +67,7 @@ class Target:
 
 # What a process needs to load an image: `image` (a path as text), `box` and `nearest` of its sample, see
 # simgan_fast.data.readers. A plain tuple, as others take several times as long to hand to another process.
-Item = tuple[str | Content | Callable[[], Content | tuple[np.ndarray, Labels]], Box | None, bool]
+Item = tuple[str | Content | Callable[[], Content | Loaded], Box | None, bool]
 
 
 @dataclass
@@ -100,27 +112,24 @@ def load_image(
 
     `channels`: 1 where grey will do, which is faster of a colour JPEG.
     """
-    content, labels = content_of(item)
+    content, labels, box = content_of(item)
     if isinstance(content, bytes):
         pixels, info = decode_file(content, channels, fast=fast)
     else:
         pixels, info = content, inspect_array(content)
-    _, box, _ = item
     if box is not None:
         pixels = cropped(pixels, box)
         info = info._replace(height=pixels.shape[0], width=pixels.shape[1])
     return pixels, info, labels
 
 
-def content_of(item: Item) -> tuple[Content, Labels]:
-    """The bytes of a file, or pixels, and the labels that came with them; or Rejected."""
-    image, _, _ = item
+def content_of(item: Item) -> Loaded:
+    """The bytes of a file, or pixels, with what came with them; or Rejected."""
+    image, box, _ = item
     if isinstance(image, str):
-        return _read(image), {}
-    if callable(image):
-        given = image()
-        return given if isinstance(given, tuple) else (given, {})
-    return image, {}
+        return Loaded(read_file(image), {}, box)
+    given = image() if callable(image) else image
+    return given if isinstance(given, Loaded) else Loaded(given, {}, box)
 
 
 def decode_file(
@@ -131,11 +140,12 @@ def decode_file(
     A JPEG is read by simplejpeg where it is installed (three times as fast as Pillow, the same pixels); what that
     refuses, and what needs turning, goes to Pillow, which finds the reason.
     """
-    found = _fast_jpeg(data, channels) if fast and is_jpeg(data) else None
+    found = _fast_jpeg(data, channels) if fast else None
     return found or _by_pillow(data, inspect_file(data, whole=not is_jpeg(data)), channels)
 
 
-def _read(path: str) -> bytes:
+def read_file(path: str) -> bytes:
+    """The bytes of a file; Rejected where there is none, or something else."""
     try:
         descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK)  # or a named pipe would never end
         try:
@@ -145,8 +155,16 @@ def _read(path: str) -> bytes:
             return os.read(descriptor, status.st_size)
         finally:
             os.close(descriptor)
+    except FileNotFoundError:
+        raise Rejected("the image is missing") from None
     except OSError as error:
         raise Rejected(f"cannot be read: {error.strerror}") from None
+
+
+def size_of(data: bytes) -> tuple[int, int]:
+    """Height and width of a PNG or JPEG file by its header; or Rejected."""
+    info = _fast_header(data) or inspect_file(data, whole=False)
+    return info.height, info.width
 
 
 @cache
@@ -158,19 +176,29 @@ def _simplejpeg() -> Any:
     return simplejpeg
 
 
-def _fast_jpeg(data: bytes, channels: int | None) -> tuple[np.ndarray, ImageInfo] | None:
+def _fast_header(data: bytes) -> ImageInfo | None:
+    """What a JPEG is by its header, if simplejpeg can be asked for all of it."""
     jpeg = _simplejpeg()
-    if jpeg is None or b"Exif\0\0" in data:
+    if jpeg is None or not is_jpeg(data) or data.find(EXIF, 0, EXIF_WITHIN) >= 0:
         return None
     try:
         height, width, colours, _ = jpeg.decode_jpeg_header(data)
-        if colours not in ("Gray", "YCbCr") or height * width > FAST_PIXELS:
-            return None
-        grey = channels == 1 or colours == "Gray"
-        pixels = jpeg.decode_jpeg(data, "GRAY" if grey else "RGB")
     except ValueError:
         return None
-    info = ImageInfo(height, width, 1 if colours == "Gray" else 3, "uint8")
+    if colours not in ("Gray", "YCbCr") or height * width > FAST_PIXELS:
+        return None
+    return ImageInfo(height, width, 1 if colours == "Gray" else 3, "uint8")
+
+
+def _fast_jpeg(data: bytes, channels: int | None) -> tuple[np.ndarray, ImageInfo] | None:
+    info = _fast_header(data)
+    if info is None:
+        return None
+    grey = channels == 1 or info.channels == 1
+    try:
+        pixels = _simplejpeg().decode_jpeg(data, "GRAY" if grey else "RGB")
+    except ValueError:
+        return None
     return pixels[..., 0] if grey else pixels, info
 
 

@@ -60,13 +60,13 @@ class DaliLoader:
 
     def _add(self, chunk: Chunk, files: dict[int, bytes], i: int, item: Item) -> None:
         """Put a file into `files`, and all else into `chunk`, loaded."""
-        content, labels = content_of(item)
-        if isinstance(content, bytes) and item[1] is None:
+        content, labels, box = content_of(item)
+        if isinstance(content, bytes) and box is None:
             pixels, info = None, inspect_file(content)
             if self.target.takes(info):
                 files[i] = content
         else:
-            pixels, info, _ = load_image((content, *item[1:]), self.target.shape[0])
+            pixels, info, _ = load_image((content, box, item[2]), self.target.shape[0])
         if info != self.usual:
             chunk.infos[i] = info
         if labels:

@@ -15,7 +15,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from simgan_fast.data.decode import Box, Content, Labels
+from simgan_fast.data.decode import Box, Content, Labels, Loaded
 from simgan_fast.data.image_files import Rejected
 from simgan_fast.errors import InputError
 
@@ -32,7 +32,7 @@ class Sample:
     `name`: its identity in the set, a relative POSIX path such as "left/0001.png". `image`: a PNG or
     JPEG file, as a path (text is quicker than a Path) or as its bytes; or pixels that are decoded
     already, uint8 or uint16 [h, w] or [h, w, c]; or a function that gives such bytes or pixels, or
-    pixels and the labels in a pair, and may raise `Rejected` (simgan_fast.data.image_files) with the
+    `Loaded`, which are those with labels (and a box), and may raise `Rejected` (simgan_fast.data.image_files) with the
     reason why the image is left out. It is called once, perhaps in another process, so it must be one
     that can be pickled. `labels`: name -> [k] numbers. `source`: where it comes from, for people.
     `box`: left, top, right, bottom of the part of the image that is meant, in whole pixels; beyond the
@@ -41,7 +41,7 @@ class Sample:
     """
 
     name: str
-    image: Path | str | bytes | np.ndarray | Callable[[], Content | tuple[np.ndarray, Labels]]
+    image: Path | str | bytes | np.ndarray | Callable[[], Content | Loaded]
     labels: Labels = field(default_factory=dict)
     source: str = ""
     box: Box | None = None

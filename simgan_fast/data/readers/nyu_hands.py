@@ -23,7 +23,7 @@ import numpy as np
 from PIL import Image
 
 from simgan_fast import depth as depths
-from simgan_fast.data.decode import Labels
+from simgan_fast.data.decode import Loaded
 from simgan_fast.data.image_files import Rejected
 from simgan_fast.data.readers import Sample, left_out, needed, reason_of
 from simgan_fast.depth import Box
@@ -142,9 +142,7 @@ class NYUHandsReader:
                 yield prefix + match[0], place, *joints
 
 
-def _load(
-    file: Path, options: tuple[str, str, str], uvd: np.ndarray, xyz: np.ndarray
-) -> tuple[np.ndarray, Labels]:
+def _load(file: Path, options: tuple[str, str, str], uvd: np.ndarray, xyz: np.ndarray) -> Loaded:
     """uint16 [h, w] of one file, cropped and encoded, and its labels; the crop is that of the synthetic image."""
     kind, crop, values = options
     depth, centre = _read(file), float(xyz[-1, 2])
@@ -163,8 +161,10 @@ def _load(
         "box": np.array(box),
     }
     if values == "paper":
-        return depths.encode_paper(depth), labels
-    return (depths.encode_metric(depth, centre) if values == "metric" else depth), labels
+        depth = depths.encode_paper(depth)
+    elif values == "metric":
+        depth = depths.encode_metric(depth, centre)
+    return Loaded(depth, labels)
 
 
 def hand_box(synthetic: np.ndarray) -> Box:
@@ -225,6 +225,7 @@ def _joints(file: Path, name: str, views: tuple[int, ...]) -> np.ndarray:
         if not isinstance(joints, np.ndarray):
             raise ValueError(str(joints)[:200])
         chosen = joints[[view - 1 for view in views]][:, :, list(JOINTS)]
-        return np.ascontiguousarray(chosen, np.float32)
+        with np.errstate(over="ignore"):  # what becomes infinite is left out with its frame
+            return np.ascontiguousarray(chosen, np.float32)
     except (*_DAMAGED, scipy.matlab.MatReadError) as error:
         raise InputError(f"{file} cannot be read ({reason_of(error)}): fetch it again.") from None

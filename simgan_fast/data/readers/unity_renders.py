@@ -6,18 +6,17 @@ Both programs write points as texts "(x, y, z)", in pixels from the bottom-left 
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import Iterator, Mapping, Sequence
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
 
-from simgan_fast.data.decode import Box
-from simgan_fast.data.image_files import Rejected
-from simgan_fast.data.readers import Sample, left_out
+from simgan_fast.data.decode import Box, Loaded, read_file, size_of
+from simgan_fast.data.image_files import Rejected, is_jpeg
+from simgan_fast.data.readers import Sample
 from simgan_fast.errors import InputError
 
 CROPS = ("fixed", "eye-width", "none")
@@ -37,11 +36,21 @@ LONGEST = 1e12  # of a coordinate: what lies farther off is damage, and would ov
 Floats = NDArray[np.float64]
 
 
+class Annotations(Protocol):
+    """What the annotations of a program say; it goes to other processes, so it is small."""
+
+    def labels_and_box(
+        self, annotation: Any, size: tuple[int, int]
+    ) -> tuple[dict[str, Floats], Box]:
+        """Positions in pixels of the whole image of `size` (height, width), and the crop; or Rejected."""
+
+
 class RenderSamples:
-    """The samples of `entries`, (name, image file, rest) each; `_labels_and_box` says what an annotation holds."""
+    """The samples of `entries`, (name, image file, annotation) each; `annotations` reads them."""
 
     folder: Path
     entries: Sequence[tuple[str, Path, Any]]
+    annotations: Annotations
 
     @property
     def labels(self) -> Mapping[str, int]:
@@ -59,21 +68,19 @@ class RenderSamples:
         return len(self.entries)
 
     def __iter__(self) -> Iterator[Sample]:
-        for name, file, rest in self.entries:
-            try:
-                yield self._sample(name, file, rest)
-            except Rejected as reason:
-                yield left_out(name, str(reason), self.title)
+        for name, file, annotation in self.entries:
+            load = partial(_load, self.annotations, str(file), annotation)
+            yield Sample(name, load, source=self.title)
 
-    def _sample(self, name: str, file: Path, rest: Any) -> Sample:
-        labels, box = self._labels_and_box(rest, jpeg_size(file))
-        for label in self.pixel_labels:
-            labels[label] = labels[label] - np.tile(box[:2], labels[label].size // 2)
-        return Sample(name, file, labels, source=self.title, box=box)
 
-    def _labels_and_box(self, rest: Any, size: tuple[int, int]) -> tuple[dict[str, Floats], Box]:
-        """Positions in pixels of the whole image of `size` (height, width), and the crop; or Rejected."""
-        raise NotImplementedError
+def _load(annotations: Annotations, file: str, annotation: Any) -> Loaded:
+    data = read_file(file)
+    if not is_jpeg(data):
+        raise Rejected("not a JPEG file")
+    labels, box = annotations.labels_and_box(annotation, size_of(data))
+    for label in PIXELS & labels.keys():
+        labels[label] = labels[label] - np.tile(box[:2], labels[label].size // 2)
+    return Loaded(data, labels, box)
 
 
 def folder_of_renders(folder: str | Path, inside: Sequence[str]) -> Path:
@@ -104,9 +111,7 @@ def damaged(file: Path, error: Exception) -> Rejected:
 
 def numbers(text: Any) -> list[float]:
     """Of "(1.0, 2.0, 3.0)", three or four; ValueError for anything else."""
-    if not isinstance(text, str) or not re.fullmatch(r"\s*\([^()]*\)\s*", text):
-        raise ValueError(f"{str(text)[:50]!r} is no vector")
-    found = [float(part) for part in text.strip()[1:-1].split(",")]
+    found = [float(part) for part in _inside(text).split(",")]
     if len(found) not in (3, 4) or not all(abs(number) <= LONGEST for number in found):  # NaN too
         raise ValueError(f"{text[:50]!r} is no vector")
     return found
@@ -116,7 +121,19 @@ def points(texts: Any, height: int) -> Floats:
     """x to the right and y down from the top-left corner, [n, 2]; ValueError where there is none."""
     if not isinstance(texts, list) or not texts:
         raise ValueError("a list of points is missing")
-    return np.array([(x, height - y) for x, y, *_ in map(numbers, texts)])
+    # As `numbers`, but all together: an annotation holds a hundred.
+    found = np.array([_inside(text).split(",", 3)[:3] for text in texts]).astype(np.float64)
+    if found.shape[1:] != (3,) or not (np.abs(found) <= LONGEST).all():  # NaN too
+        raise ValueError("a point is no vector")
+    positions: Floats = found[:, :2] * [1, -1] + [0, height]
+    return positions
+
+
+def _inside(text: Any) -> str:
+    """What is between the brackets of a vector."""
+    if not isinstance(text, str) or not (text := text.strip()).startswith("(") or text[-1] != ")":
+        raise ValueError(f"{str(text)[:50]!r} is no vector")
+    return text[1:-1]
 
 
 def eye_labels(content: Mapping[str, Any], height: int) -> dict[str, Floats]:
@@ -151,19 +168,6 @@ def crop_box(eyelids: Floats, across: float | None, size: tuple[int, int]) -> Bo
     if right <= 0 or bottom <= 0 or left >= width or top >= height or min(half) < 1:
         raise Rejected("the eye is outside of the image")
     return left, top, right, bottom
-
-
-def jpeg_size(file: Path) -> tuple[int, int]:
-    """(height, width); Rejected where there is no JPEG."""
-    try:
-        with Image.open(file, formats=("JPEG",)) as image:
-            return int(image.height), int(image.width)
-    except FileNotFoundError:
-        raise Rejected("the image is missing") from None
-    except PermissionError as error:
-        raise Rejected(f"cannot be read: {error.strerror}") from None
-    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError):
-        raise Rejected("not a JPEG file") from None
 
 
 def _turned(degrees: float) -> float:

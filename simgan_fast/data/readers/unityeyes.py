@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -46,7 +47,7 @@ class UnityEyesReader(RenderSamples):
         if crop not in CROPS:
             raise InputError(f"crop is {crop!r}: want one of {', '.join(CROPS)}.")
         self.folder = folder_of_renders(folder, ["imgs"])
-        self.crop = crop
+        self.annotations = _Annotations(crop)
         numbered = {path.stem for path in self.folder.glob("*.json")}
         if not numbered:
             raise InputError(f"{self.folder} holds no annotation: want pairs N.jpg and N.json.")
@@ -56,13 +57,20 @@ class UnityEyesReader(RenderSamples):
             for stem in sorted(numbered, key=natural_order)
         ]
 
-    def _labels_and_box(self, rest: Path, size: tuple[int, int]) -> tuple[dict[str, Floats], Box]:
-        content = read_annotation(rest)
+
+@dataclass(frozen=True)
+class _Annotations:
+    crop: str
+
+    def labels_and_box(
+        self, annotation: Path, size: tuple[int, int]
+    ) -> tuple[dict[str, Floats], Box]:
+        content = read_annotation(annotation)
         try:
             labels = labels_of(content, size[0])
             box = self._box(content, labels["eyelids"], size)
         except (ValueError, LookupError, TypeError) as error:
-            raise damaged(rest, error) from None
+            raise damaged(annotation, error) from None
         return labels, box
 
     def _box(self, content: Mapping[str, Any], eyelids: Floats, size: tuple[int, int]) -> Box:

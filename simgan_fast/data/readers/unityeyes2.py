@@ -17,6 +17,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -80,16 +81,23 @@ class UnityEyes2Reader(RenderSamples):
                 f"the annotations in {self.folder} have no landmarks to crop around (ground_truth alone): use the "
                 "crop 'none'."
             )
-        self.crop = crop or ("eye-width" if self.landmarks else "none")
+        crop = crop or ("eye-width" if self.landmarks else "none")
+        self.annotations = _Annotations(crop, self.landmarks)
 
     @property
     def labels(self) -> Mapping[str, int]:
         return LABELS if self.landmarks else {"gaze": 3}
 
-    def _labels_and_box(
-        self, rest: tuple[Path, str], size: tuple[int, int]
+
+@dataclass(frozen=True)
+class _Annotations:
+    crop: str
+    landmarks: bool
+
+    def labels_and_box(
+        self, annotation: tuple[Path, str], size: tuple[int, int]
     ) -> tuple[dict[str, Floats], Box]:
-        file, camera = rest
+        file, camera = annotation
         content = read_annotation(file)
         try:
             if self.landmarks:
