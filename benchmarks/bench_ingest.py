@@ -27,7 +27,7 @@ from simgan_fast.data.readers.unityeyes import UnityEyesReader
 
 SMALL, LARGE = 20_000, 2_000
 SHAPE = (35, 55)
-BATCH, ROUNDS = 256, 5
+BATCH, ROUNDS = 256, 9
 WORKERS = 2
 
 Box = tuple[int, int, int, int]

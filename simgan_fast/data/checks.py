@@ -10,13 +10,18 @@ import numpy as np
 
 from simgan_fast.errors import InputError
 
-PARTS = {"", ".", ".."}  # no part of a name may be one of these
-CHARACTERS = {"\0", "\\"}  # nor may a name hold one of these
+# No part of a name may be empty, "." or "..", and no character one of these.
+_WRONG = re.compile(r"//|/\.{1,2}/|[\0\\]")
+
+
+def is_name(name: str) -> bool:
+    """Whether `name` is a relative POSIX path without '..', in UTF-8."""
+    return not _WRONG.search(f"/{name}/") and not _not_utf8(name)
 
 
 def checked_name(name: str) -> str:
     """Return `name`; raise InputError unless it is a relative POSIX path without '..'."""
-    if PARTS & set(name.split("/")) or CHARACTERS & set(name) or _not_utf8(name):
+    if not is_name(name):
         raise InputError(
             f"the name {name!r} cannot be kept: want a relative path such as 'left/0001.png', "
             "without '..' or '\\', in UTF-8."

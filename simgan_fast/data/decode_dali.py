@@ -28,7 +28,7 @@ class DecodeError(Exception):
 
 
 class DaliLoader:
-    """Loads chunks of at most BATCH images as `load_chunk` does; whole files by DALI, the rest as that does.
+    """Loads chunks as `load_chunk` does; whole files by DALI, the rest as that does.
 
     A bad file ends a DALI pipeline for good, so each is checked before; should one fail all the same, it is found by
     halving the batch, with another pipeline.
@@ -55,7 +55,9 @@ class DaliLoader:
                 self._add(chunk, files, i, item)
             except Rejected as reason:
                 chunk.reasons[i] = str(reason)
-        self._decode(chunk, list(files), list(files.values()))
+        rows, data = list(files), list(files.values())
+        for start in range(0, len(rows), BATCH):
+            self._decode(chunk, rows[start : start + BATCH], data[start : start + BATCH])
         return chunk
 
     def _add(self, chunk: Chunk, files: dict[int, bytes], i: int, item: Item) -> None:

@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 
 from simgan_fast.data.decode import Chunk, Target, load_chunk, load_image
-from simgan_fast.data.decode_dali import BATCH, DaliLoader
+from simgan_fast.data.decode_dali import DaliLoader
 from simgan_fast.data.image_files import ImageInfo, Rejected
 from simgan_fast.data.packed import PackedSet, open_packed
 from simgan_fast.data.packed_writer import PackedWriter, Reject
@@ -23,7 +23,8 @@ from simgan_fast.files import require_absent_or_empty
 from simgan_fast.progress import Progress
 
 DECODERS = ("auto", "pillow", "dali")
-CHUNK_BYTES = 8 << 20  # of pixels that a process hands over at a time
+CHUNK = 1024  # images at most that a process hands over at a time
+CHUNK_BYTES = 8 << 20  # of their pixels
 
 
 def ingest(
@@ -156,7 +157,7 @@ def _loaded(
         load, processes = DaliLoader(target, first), 1
     elif processes is None:
         processes = cores() if plan.count >= WORTH_PROCESSES else 1
-    return loaded(samples, load, max(1, min(size, BATCH)), processes)
+    return loaded(samples, load, max(1, min(size, CHUNK)), processes)
 
 
 def _add(writer: PackedWriter, samples: Sequence[Sample], chunk: Chunk, plan: _Plan) -> None:

@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import ctypes
+import gc
 import multiprocessing
 import os
 import signal
 import sys
+import time
 import warnings
 from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
-from itertools import islice
 from pathlib import Path
 
 from simgan_fast.data.decode import Chunk, Item
@@ -22,6 +23,7 @@ from simgan_fast.errors import InputError
 WORTH_PROCESSES = 512  # images; fewer are loaded before two processes have started (30 ms)
 HELD_BYTES = 8 << 20  # of files and pixels that samples bring along, in a chunk
 AHEAD = 4  # chunks that each process may be ahead
+FIRST, SECONDS = 32, 0.02  # images in the first chunks, and how long the later ones are to take
 
 Loader = Callable[[Sequence[Item]], Chunk]
 Loaded = tuple[list[Sample], Chunk]
@@ -35,17 +37,18 @@ def cores() -> int:
 def loaded(
     samples: Iterable[Sample], load: Loader, size: int, processes: int
 ) -> Generator[Loaded, None, None]:
-    """Yield `samples` in chunks of `size`, in order, each with what `load` made of it.
+    """Yield `samples` in chunks of at most `size`, in order, each with what `load` made of it.
 
     `processes`: how many to start; with 1 the work is done in this one. Raises InputError where one is killed.
     """
     if processes == 1:
-        for chunk in _chunks(samples, size):
+        chunks = _Chunks(samples, size)
+        while chunk := chunks.next():
             yield chunk, load([item_of(sample) for sample in chunk])
         return
     with _pool(load, processes) as pool:
         try:
-            yield from _in_order(pool, _chunks(samples, size), processes * AHEAD)
+            yield from _in_order(pool, _Chunks(samples, min(size, FIRST)), size, processes * AHEAD)
         except BrokenProcessPool:
             raise InputError(
                 "a process that decodes images was killed, perhaps for want of memory: try again with one process "
@@ -62,19 +65,26 @@ def item_of(sample: Sample) -> Item:
 
 
 def _in_order(
-    pool: ProcessPoolExecutor, chunks: Iterator[list[Sample]], ahead: int
+    pool: ProcessPoolExecutor, chunks: _Chunks, largest: int, ahead: int
 ) -> Iterator[Loaded]:
-    waiting: deque[tuple[list[Sample], Future[Chunk]]] = deque()
+    """Yield chunks as they were taken, `ahead` of them at work; the next are as large as SECONDS allow."""
+    waiting: deque[tuple[list[Sample], Future[tuple[Chunk, float]]]] = deque()
     while True:
-        for chunk in islice(chunks, ahead - len(waiting)):
-            with warnings.catch_warnings():
-                # Of Python 3.12 and later: the copies run none of the threads' libraries, but decoders alone.
-                warnings.filterwarnings("ignore", ".*fork", DeprecationWarning)
-                waiting.append((chunk, pool.submit(_load, [item_of(s) for s in chunk])))
+        while len(waiting) < ahead and (chunk := chunks.next()):
+            waiting.append((chunk, _submit(pool, chunk)))
         if not waiting:
             return
         chunk, future = waiting.popleft()
-        yield chunk, future.result()
+        loaded, seconds = future.result()
+        chunks.size = max(1, min(largest, int(len(chunk) * SECONDS / max(seconds, 1e-6))))
+        yield chunk, loaded
+
+
+def _submit(pool: ProcessPoolExecutor, chunk: Sequence[Sample]) -> Future[tuple[Chunk, float]]:
+    with warnings.catch_warnings():
+        # Of Python 3.12 and later: the copies run none of the threads' libraries, but decoders alone.
+        warnings.filterwarnings("ignore", ".*fork", DeprecationWarning)
+        return pool.submit(_load, [item_of(sample) for sample in chunk])
 
 
 def _pool(load: Loader, processes: int) -> ProcessPoolExecutor:
@@ -90,26 +100,33 @@ def _begin(load: Loader) -> None:
     """The program's handlers are for the program: a process of the pool just ends, with the program at the latest."""
     global _loader  # noqa: PLW0603
     _loader = load
+    gc.freeze()  # what came along is not looked through again, which would copy its pages
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(1, signal.SIGKILL)  # PR_SET_PDEATHSIG
 
 
-def _load(items: Sequence[Item]) -> Chunk:
-    return _loader(items)
+def _load(items: Sequence[Item]) -> tuple[Chunk, float]:
+    """What the loader makes of `items`, and the seconds that took."""
+    began = time.perf_counter()
+    return _loader(items), time.perf_counter() - began
 
 
-def _chunks(samples: Iterable[Sample], size: int) -> Iterator[list[Sample]]:
-    """`size` samples at a time, or fewer that hold HELD_BYTES themselves."""
-    chunk: list[Sample] = []
-    held = 0
-    for sample in samples:
-        chunk.append(sample)
-        image = sample.image
-        held += len(image) if isinstance(image, bytes) else getattr(image, "nbytes", 0)
-        if len(chunk) == size or held >= HELD_BYTES:
-            yield chunk
-            chunk, held = [], 0
-    if chunk:
-        yield chunk
+class _Chunks:
+    """Takes `size` samples at a time, which may be changed, or fewer that hold HELD_BYTES themselves."""
+
+    def __init__(self, samples: Iterable[Sample], size: int) -> None:
+        self._samples, self.size = iter(samples), size
+
+    def next(self) -> list[Sample]:
+        """The next samples; none at the end."""
+        chunk: list[Sample] = []
+        held = 0
+        for sample in self._samples:
+            chunk.append(sample)
+            image = sample.image
+            held += len(image) if isinstance(image, bytes) else getattr(image, "nbytes", 0)
+            if len(chunk) == self.size or held >= HELD_BYTES:
+                break
+        return chunk

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from simgan_fast.data.checks import CHARACTERS, PARTS
+from simgan_fast.data.checks import is_name
 from simgan_fast.data.readers.parquet import TableReader, table_files
 from simgan_fast.errors import InputError
 
@@ -116,6 +116,6 @@ def _names(file: Path, names: object) -> list[str]:
     if not isinstance(names, list) or not names:
         raise InputError(f"{file} lists no data: want what save_to_disk wrote.")
     for name in names:
-        if not isinstance(name, str) or name in PARTS or CHARACTERS & set(name) or "/" in name:
+        if not isinstance(name, str) or not is_name(name) or "/" in name:
             raise InputError(f"{file} lists {name!r}: want names of what lies beside it.")
     return list(names)
