@@ -28,10 +28,7 @@ from simgan_fast.data.image_files import (
 )
 
 LUMA = np.array([0.299, 0.587, 0.114])
-EXIF, EXIF_WITHIN = (
-    b"Exif\0\0",
-    1 << 17,
-)  # a mark in a JPEG, and how far from the start segments can put it
+EXIF, APP1, SCAN = b"Exif\0\0", 0xE1, 0xDA  # of a JPEG: a mark, its segment, the end of the header
 FAST_PIXELS = 64 << 20  # of a JPEG; larger ones are left to Pillow, which knows what is too large
 
 Box = tuple[int, int, int, int]  # left, top, right, bottom in whole pixels
@@ -179,7 +176,7 @@ def _simplejpeg() -> Any:
 def _fast_header(data: bytes) -> ImageInfo | None:
     """What a JPEG is by its header, if simplejpeg can be asked for all of it."""
     jpeg = _simplejpeg()
-    if jpeg is None or not is_jpeg(data) or data.find(EXIF, 0, EXIF_WITHIN) >= 0:
+    if jpeg is None or not is_jpeg(data) or _has_exif(data):
         return None
     try:
         height, width, colours, _ = jpeg.decode_jpeg_header(data)
@@ -188,6 +185,19 @@ def _fast_header(data: bytes) -> ImageInfo | None:
     if colours not in ("Gray", "YCbCr") or height * width > FAST_PIXELS:
         return None
     return ImageInfo(height, width, 1 if colours == "Gray" else 3, "uint8")
+
+
+def _has_exif(data: bytes) -> bool:
+    """Whether a JPEG has EXIF data among its segments; true too where these cannot be followed."""
+    at = 2
+    while data[at : at + 1] == b"\xff" and at + 10 < len(data):
+        marker = data[at + 1]
+        if marker == SCAN:
+            return False
+        if marker == APP1 and data[at + 4 : at + 10] == EXIF:
+            return True
+        at += 2 + int.from_bytes(data[at + 2 : at + 4], "big")
+    return True
 
 
 def _fast_jpeg(data: bytes, channels: int | None) -> tuple[np.ndarray, ImageInfo] | None:
@@ -259,7 +269,8 @@ def _resized(plane: np.ndarray, height: int, width: int) -> np.ndarray:
     """Resize a plane to float32 [height, width]; beyond the border the edge repeats, as in DALI."""
     h, w = plane.shape
     pad = max(1, math.ceil(h / height), math.ceil(w / width))  # as far as the filter reaches
-    image = Image.fromarray(np.pad(plane.astype(np.float32), pad, mode="edge"))
+    rows, columns = (np.arange(-pad, size + pad).clip(0, size - 1) for size in plane.shape)
+    image = Image.fromarray(plane[rows][:, columns].astype(np.float32))
     box = (pad, pad, pad + w, pad + h)
     resized: np.ndarray = np.asarray(image.resize((width, height), Image.Resampling.BILINEAR, box))
     return resized

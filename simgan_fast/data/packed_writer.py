@@ -31,7 +31,7 @@ from simgan_fast.data.packed_format import (
 from simgan_fast.errors import InputError
 from simgan_fast.files import LOCK_FILE, folder_resumable, folder_written_whole, written_whole
 
-SHARD_BYTES = 64 << 20  # of images, held in memory until the shard is written
+SHARD_BYTES = 16 << 20  # of images, held in memory until the shard is written
 PART_FILE = "part.json"  # of a set that is not finished
 
 OWN = ("count", "shards", "digest")  # of a description: what each set has of its own
@@ -51,7 +51,7 @@ class PackedWriter:
     """Writes a packed set. The folder appears when the `with` block ends well, or not at all.
 
     `path`: a new or empty folder. `shape`: (channels, height, width). `labels`: how many float32
-    values each label has. `dtype`: "uint8" or "uint16". `shard_size`: images a shard (default: 64
+    values each label has. `dtype`: "uint8" or "uint16". `shard_size`: images a shard (default: 16
     MiB of them). `origin`: any text that says what the set was made from, kept in set.json.
 
     `resume`: anything that JSON can hold; where it is given, a writer that is stopped leaves its

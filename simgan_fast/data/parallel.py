@@ -23,7 +23,7 @@ from simgan_fast.errors import InputError
 WORTH_PROCESSES = 512  # images; fewer are loaded before two processes have started (30 ms)
 HELD_BYTES = 8 << 20  # of files and pixels that samples bring along, in a chunk
 AHEAD = 4  # chunks that each process may be ahead
-FIRST, SECONDS = 32, 0.02  # images in the first chunks, and how long the later ones are to take
+FIRST, SECONDS = 32, 0.05  # images in the first chunks, and how long the later ones are to take
 
 Loader = Callable[[Sequence[Item]], Chunk]
 Loaded = tuple[list[Sample], Chunk]

@@ -14,7 +14,7 @@ from simgan_fast.data.packed import PackedSet
 from simgan_fast.errors import InputError
 from simgan_fast.ops.random import permutation
 
-WINDOW_BYTES = 256 << 20  # of images: four shards as `simgan_fast` writes them
+WINDOW_BYTES = 256 << 20  # of images: sixteen shards as `simgan_fast` writes them
 STREAMS = (
     1 << 12
 )  # a feed's stream is below; times the window's number, it is added for the window's order

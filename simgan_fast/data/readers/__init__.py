@@ -25,7 +25,7 @@ is resized.
 """
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Sample:
     """One image on its way in.
 

@@ -94,9 +94,11 @@ def folder_of_renders(folder: str | Path, inside: Sequence[str]) -> Path:
 def read_annotation(file: Path) -> Any:
     """The JSON in `file`; Rejected where it is missing, no JSON, or too large."""
     try:
-        if file.stat().st_size > ANNOTATION_BYTES:
+        with open(file, "rb", buffering=0) as stream:
+            data = stream.read(ANNOTATION_BYTES + 1)
+        if len(data) > ANNOTATION_BYTES:
             raise Rejected(f"its annotation {file.name} is larger than {ANNOTATION_BYTES} bytes")
-        return json.loads(file.read_text(encoding="utf-8-sig"))
+        return json.loads(data)
     except FileNotFoundError:
         raise Rejected(f"its annotation {file.name} is missing") from None
     except (OSError, ValueError, RecursionError) as error:
@@ -121,9 +123,13 @@ def points(texts: Any, height: int) -> Floats:
     """x to the right and y down from the top-left corner, [n, 2]; ValueError where there is none."""
     if not isinstance(texts, list) or not texts:
         raise ValueError("a list of points is missing")
-    # As `numbers`, but all together: an annotation holds a hundred.
-    found = np.array([_inside(text).split(",", 3)[:3] for text in texts]).astype(np.float64)
-    if found.shape[1:] != (3,) or not (np.abs(found) <= LONGEST).all():  # NaN too
+    # As `numbers`, but all together, as an annotation holds a hundred.
+    inside = [_inside(text) for text in texts]
+    commas = inside[0].count(",")
+    if commas not in (2, 3) or any(text.count(",") != commas for text in inside):
+        raise ValueError("a point is no vector")
+    found = np.array(list(map(float, ",".join(inside).split(",")))).reshape(len(inside), -1)
+    if not (np.abs(found) <= LONGEST).all():  # NaN too
         raise ValueError("a point is no vector")
     positions: Floats = found[:, :2] * [1, -1] + [0, height]
     return positions
