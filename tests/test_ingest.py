@@ -136,6 +136,22 @@ def test_a_turned_jpeg_gives_its_upright_size(folder, decoder):
     assert packed(folder, decoder=decoder).shape == (1, 8, 12)
 
 
+@pytest.mark.parametrize("padding", [0, 60_000])
+def test_exif_is_found_wherever_it_stands(padding):
+    """In a small file, and in a large one behind another segment; and a file without has none."""
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    for options, expected in (({"exif": exif}, True), ({}, False)):
+        data = io.BytesIO()
+        Image.fromarray(smooth(8, 12)).save(data, "JPEG", **options)
+        comment = b"\xff\xfe" + struct.pack(">H", padding + 2) + b"\xff\xda" * (padding // 2)
+        whole = data.getvalue()[:2] + comment + data.getvalue()[2:]
+        assert decode._has_exif(whole) is expected
+        pixels, info = decode.decode_file(whole, 1)
+        assert (info.height, info.width) == pixels.shape == ((12, 8) if expected else (8, 12))
+    assert decode._has_exif(b"\xff\xd8" + bytes(100_000)), "what cannot be followed is Pillow's"
+
+
 @pytest.mark.parametrize("decoder", DECODERS)
 @pytest.mark.parametrize("size", [None, (20, 10)])
 def test_sixteen_bit_grey_stays_sixteen_bits(folder, decoder, size):

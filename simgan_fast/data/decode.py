@@ -29,6 +29,7 @@ from simgan_fast.data.image_files import (
 
 LUMA = np.array([0.299, 0.587, 0.114])
 EXIF, APP1, SCAN = b"Exif\0\0", 0xE1, 0xDA  # of a JPEG: a mark, its segment, the end of the header
+SMALL = 16 << 10  # bytes of a file that is searched sooner than its segments are followed
 FAST_PIXELS = 64 << 20  # of a JPEG; larger ones are left to Pillow, which knows what is too large
 
 Box = tuple[int, int, int, int]  # left, top, right, bottom in whole pixels
@@ -189,6 +190,8 @@ def _fast_header(data: bytes) -> ImageInfo | None:
 
 def _has_exif(data: bytes) -> bool:
     """Whether a JPEG has EXIF data among its segments; true too where these cannot be followed."""
+    if len(data) < SMALL:
+        return EXIF in data
     at = 2
     while data[at : at + 1] == b"\xff" and at + 10 < len(data):
         marker = data[at + 1]
