@@ -159,10 +159,9 @@ class MPIIGazeH5Reader(GazeLabels):
                 for person in sorted(name for name in content if re.fullmatch(r"p\d\d", name)):
                     images, angles = content[person]["image"][:], content[person]["gaze"][:]
                     self._people[person] = (images, pitch_yaw_to_vector(angles))
-        except (OSError, KeyError, ValueError) as error:
-            raise InputError(
-                f"{self.file} is no MPIIGaze.h5 ({reason_of(error)}): make it again."
-            ) from None
+        except (*_DAMAGED, RuntimeError) as error:
+            reason = reason_of(error)
+            raise InputError(f"{self.file} is no MPIIGaze.h5 ({reason}): make it again.") from None
         if not self._people:
             raise InputError(f"{self.file} is no MPIIGaze.h5: it has no group p00.")
 
