@@ -2,14 +2,9 @@
 
 from __future__ import annotations
 
-import ctypes
 import gc
-import multiprocessing
 import os
-import signal
-import sys
 import time
-import warnings
 from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor
@@ -17,6 +12,7 @@ from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
 
 from simgan_fast.data.decode import Chunk, Item
+from simgan_fast.data.isolation import FORK, end_with_parent, quiet_fork
 from simgan_fast.data.readers import Sample
 from simgan_fast.errors import InputError
 
@@ -81,30 +77,22 @@ def _in_order(
 
 
 def _submit(pool: ProcessPoolExecutor, chunk: Sequence[Sample]) -> Future[tuple[Chunk, float]]:
-    with warnings.catch_warnings():
-        # Of Python 3.12 and later: the copies run none of the threads' libraries, but decoders alone.
-        warnings.filterwarnings("ignore", ".*fork", DeprecationWarning)
+    with quiet_fork():
         return pool.submit(_load, [item_of(sample) for sample in chunk])
 
 
 def _pool(load: Loader, processes: int) -> ProcessPoolExecutor:
-    # By fork, because samples' functions come along, and a script needs no __main__ guard.
-    fork = multiprocessing.get_context("fork")
-    return ProcessPoolExecutor(processes, fork, initializer=_begin, initargs=(load,))
+    return ProcessPoolExecutor(processes, FORK, initializer=_begin, initargs=(load,))
 
 
 _loader: Loader  # in the processes of a pool
 
 
 def _begin(load: Loader) -> None:
-    """The program's handlers are for the program: a process of the pool just ends, with the program at the latest."""
     global _loader  # noqa: PLW0603
     _loader = load
     gc.freeze()  # what came along is not looked through again, which would copy its pages
-    signal.signal(signal.SIGTERM, signal.SIG_DFL)
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    if sys.platform == "linux":
-        ctypes.CDLL(None).prctl(1, signal.SIGKILL)  # PR_SET_PDEATHSIG
+    end_with_parent()
 
 
 def _load(items: Sequence[Item]) -> tuple[Chunk, float]:

@@ -10,13 +10,14 @@ from __future__ import annotations
 import math
 import re
 import zlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from simgan_fast.data.isolation import Isolated
 from simgan_fast.data.readers import GazeLabels, Sample, needed, reason_of
 from simgan_fast.errors import InputError
 from simgan_fast.gaze import pitch_yaw_to_vector
@@ -86,20 +87,25 @@ class MPIIGazeReader(GazeLabels):
         return self._count
 
     def __iter__(self) -> Iterator[Sample]:
-        for file in self.files:
-            day = f"{file.parent.name}/{file.stem}"
-            content = self._load(file)
-            rows = {name: row for row, name in enumerate(content["names"])}
-            for name, side in self._wanted(day, list(rows)):
-                images, gaze = content[side]
-                if name not in rows:
-                    raise InputError(
-                        f"the evaluation list names {day}/{name}.jpg, which {file} does not hold."
-                    )
-                image, vector = images[rows[name]], gaze[rows[name]].astype(np.float64)
-                if side == "right":
-                    image, vector = image[:, ::-1], vector * MIRRORED
-                yield Sample(f"{day}/{name}-{side}.png", image, {"gaze": vector}, source=str(file))
+        with Isolated() as call:  # some damage crashes SciPy
+            for file in self.files:
+                with self._explained(file):
+                    content = call(_day, file)
+                yield from self._samples(file, content)
+
+    def _samples(self, file: Path, content: Mapping[str, Any]) -> Iterator[Sample]:
+        day = f"{file.parent.name}/{file.stem}"
+        rows = {name: row for row, name in enumerate(content["names"])}
+        for name, side in self._wanted(day, list(rows)):
+            images, gaze = content[side]
+            if name not in rows:
+                raise InputError(
+                    f"the evaluation list names {day}/{name}.jpg, which {file} does not hold."
+                )
+            image, vector = images[rows[name]], gaze[rows[name]].astype(np.float64)
+            if side == "right":
+                image, vector = image[:, ::-1], vector * MIRRORED
+            yield Sample(f"{day}/{name}-{side}.png", image, {"gaze": vector}, source=str(file))
 
     def _wanted(self, day: str, names: Sequence[str]) -> list[tuple[str, str]]:
         if self._chosen is not None:
@@ -109,27 +115,12 @@ class MPIIGazeReader(GazeLabels):
     def _number(self) -> int:
         if self._chosen is not None:
             return sum(map(len, self._chosen.values()))
-        return sum(len(SIDES) * self._images_of(file) for file in self.files)
-
-    def _images_of(self, file: Path) -> int:
-        """By the file's table of contents alone."""
-        with self._explained(file):
-            shapes = {name: shape for name, shape, _ in self._scipy.whosmat(file)}
-            return math.prod(shapes["filenames"])
-
-    def _load(self, file: Path) -> dict[str, Any]:
-        """Names without suffix, and of each eye images [n, h, w] and gaze [n, 3]; a day of one image comes squeezed."""
-        with self._explained(file):
-            content = self._scipy.loadmat(file, struct_as_record=False, squeeze_me=True)
-            names = [Path(str(name)).stem for name in np.atleast_1d(content["filenames"])]
-            eyes = {side: getattr(content["data"], side) for side in SIDES}
-            loaded: dict[str, Any] = {"names": names}
-            for side, eye in eyes.items():
-                images = np.asarray(eye.image).reshape(-1, *np.shape(eye.image)[-2:])
-                loaded[side] = (images, np.asarray(eye.gaze).reshape(-1, 3))
-                if len(images) != len(names) or len(loaded[side][1]) != len(names):
-                    raise ValueError(f"{len(names)} names, {len(images)} {side} eyes")
-        return loaded
+        count = 0
+        with Isolated() as call:
+            for file in self.files:
+                with self._explained(file):
+                    count += len(SIDES) * call(_images_of, file)
+        return count
 
     @contextmanager
     def _explained(self, file: Path) -> Iterator[None]:
@@ -140,6 +131,28 @@ class MPIIGazeReader(GazeLabels):
             raise InputError(
                 f"{file} is no day of MPIIGaze ({reason_of(error)}): fetch it again."
             ) from None
+
+
+def _images_of(file: Path) -> int:
+    """How many images of each eye a day has, by the file's table of contents alone."""
+    scipy = needed("scipy.io", "scipy")
+    shapes = {name: shape for name, shape, _ in scipy.whosmat(file)}
+    return math.prod(shapes["filenames"])
+
+
+def _day(file: Path) -> dict[str, Any]:
+    """Names without suffix, and of each eye images [n, h, w] and gaze [n, 3]; a day of one image comes squeezed."""
+    scipy = needed("scipy.io", "scipy")
+    content = scipy.loadmat(file, struct_as_record=False, squeeze_me=True)
+    names = [Path(str(name)).stem for name in np.atleast_1d(content["filenames"])]
+    loaded: dict[str, Any] = {"names": names}
+    for side in SIDES:
+        eye = getattr(content["data"], side)
+        images = np.asarray(eye.image).reshape(-1, *np.shape(eye.image)[-2:])
+        loaded[side] = (images, np.asarray(eye.gaze).reshape(-1, 3))
+        if len(images) != len(names) or len(loaded[side][1]) != len(names):
+            raise ValueError(f"{len(names)} names, {len(images)} {side} eyes")
+    return loaded
 
 
 class MPIIGazeH5Reader(GazeLabels):

@@ -25,6 +25,7 @@ from PIL import Image
 from simgan_fast import depth as depths
 from simgan_fast.data.decode import Loaded
 from simgan_fast.data.image_files import Rejected
+from simgan_fast.data.isolation import Isolated
 from simgan_fast.data.readers import Sample, left_out, needed, reason_of
 from simgan_fast.depth import Box
 from simgan_fast.errors import InputError
@@ -214,18 +215,26 @@ def _joints(file: Path, name: str, views: tuple[int, ...]) -> np.ndarray:
     """[views, n, 14, 3] of the array `name`; that one alone is read, once its declared shape is known to be right."""
     scipy = needed("scipy.io", "scipy")
     try:
-        # Opened here, because SciPy does not tell why a file cannot be; its warning is its value too.
-        with open(file, "rb") as stream, warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            shape = {found: shape for found, shape, _ in scipy.whosmat(stream)}[name]
-            if len(shape) != 4 or shape[0] != 3 or shape[2:] != (36, 3) or shape[1] > FRAMES:
-                raise ValueError(f"{name} is {list(shape)}, and [3, n, 36, 3] was expected")
-            stream.seek(0)
-            joints = scipy.loadmat(stream, variable_names=[name])[name]
-        if not isinstance(joints, np.ndarray):
-            raise ValueError(str(joints)[:200])
-        chosen = joints[[view - 1 for view in views]][:, :, list(JOINTS)]
-        with np.errstate(over="ignore"):  # what becomes infinite is left out with its frame
-            return np.ascontiguousarray(chosen, np.float32)
+        with Isolated() as call:  # some damage crashes SciPy
+            joints = call(_array, file, name)
     except (*_DAMAGED, scipy.matlab.MatReadError) as error:
         raise InputError(f"{file} cannot be read ({reason_of(error)}): fetch it again.") from None
+    chosen = joints[[view - 1 for view in views]][:, :, list(JOINTS)]
+    with np.errstate(over="ignore"):  # what becomes infinite is left out with its frame
+        return np.ascontiguousarray(chosen, np.float32)
+
+
+def _array(file: Path, name: str) -> np.ndarray:
+    """The array `name` [3, n, 36, 3] of numbers."""
+    scipy = needed("scipy.io", "scipy")
+    # Opened here, because SciPy does not tell why a file cannot be; its warning is its value too.
+    with open(file, "rb") as stream, warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        shape = {found: shape for found, shape, _ in scipy.whosmat(stream)}[name]
+        if len(shape) != 4 or shape[0] != 3 or shape[2:] != (36, 3) or shape[1] > FRAMES:
+            raise ValueError(f"{name} is {list(shape)}, and [3, n, 36, 3] was expected")
+        stream.seek(0)
+        joints = scipy.loadmat(stream, variable_names=[name])[name]
+    if not isinstance(joints, np.ndarray) or joints.shape != shape:
+        raise ValueError(str(joints)[:200])
+    return joints.astype(np.float64)  # fails for texts and objects
