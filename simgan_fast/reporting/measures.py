@@ -1,0 +1,145 @@
+"""What `evaluate ... --json` and the demo measured, as HTML; numbers of other programs too."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from simgan_fast.charts import Line, line_chart
+from simgan_fast.errors import InputError
+from simgan_fast.reporting.html_parts import number, paragraph, table
+
+MOST_BYTES = 64 << 20  # of a file of numbers
+MOST_ROWS = 200  # of a table
+DEPTH = 6  # of numbers within numbers that are still shown
+
+
+def read_measure(path: str | Path) -> dict[str, Any]:
+    """The numbers in the JSON file `path`; InputError where it is none, or too large."""
+    path = Path(path)
+    if not path.is_file():
+        raise InputError(f"{path} is not there: name a file that evaluate --json wrote.")
+    if path.stat().st_size > MOST_BYTES:
+        raise InputError(f"{path} is larger than {MOST_BYTES >> 20} MiB: a report shows less.")
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except (ValueError, RecursionError) as error:
+        raise InputError(
+            f"{path} is not JSON ({type(error).__name__}): name a file that evaluate --json wrote."
+        ) from None
+    if not isinstance(content, dict):
+        raise InputError(
+            f"{path} holds a {type(content).__name__}: want numbers by name, as evaluate --json writes."
+        )
+    return content
+
+
+def measure_html(content: Mapping[str, Any]) -> str:
+    """`content` as tables: those of gaze evaluation with their curves, of all else what numbers are in it."""
+    for known in (_gaze, _demo):
+        try:
+            return known(content)
+        except (KeyError, TypeError, ValueError, AttributeError):
+            continue  # of another kind, or not whole
+    return _numbers(content)
+
+
+def _gaze(results: Mapping[str, Any]) -> str:
+    """The table and the curves of `evaluate gaze`."""
+    head = ("trained on", "images", "mean error, deg", "within 7 deg", "without offset, deg")
+    rows = [
+        (
+            name,
+            number(arm["images"]),
+            plus_minus(arm["mean_error_deg"]),
+            plus_minus(arm["within_7_deg"], percent=True),
+            plus_minus(arm["mean_error_without_offset_deg"]),
+        )
+        for name, arm in results["arms"].items()
+    ]
+    note = (
+        f"{results['test_images']} test images, {len(results['seeds'])} seeds. Always predicting the mean direction "
+        f"of the test labels: {results['constant_error_deg']:.2f} degrees. Without offset: after a constant error, "
+        "found with the test labels, is taken off."
+    )
+    return f'{table(head, rows)}<div class="charts">{gaze_curve(results)}</div>{paragraph(note)}'
+
+
+def gaze_curve(results: Mapping[str, Any]) -> str:
+    """The cumulative error curves of `evaluate_gaze`, as figure 7 of the paper has them, as SVG."""
+    degrees = results["curve_degrees"]
+    lines = [
+        Line(name, degrees, [float(share) for share in arm["cumulative_curve"]])
+        for name, arm in results["arms"].items()
+    ]
+    return line_chart(
+        lines,
+        "Test images within an angle of the truth",
+        x_label="angle, degrees",
+        low=0,
+        high=1,
+        marks=[7],
+        percent=True,
+    )
+
+
+def _demo(summary: Mapping[str, Any]) -> str:
+    """The table of a demo's summary.json."""
+    errors, close = summary["gaze_error_deg"], summary["within_7_deg"]
+    spread, close_spread = summary["gaze_error_deg_std"], summary["within_7_deg_std"]
+    rows = [
+        (
+            name,
+            plus_minus({"mean": error, "std": spread[name]}),
+            plus_minus({"mean": close[name], "std": close_spread[name]}, percent=True),
+        )
+        for name, error in errors.items()
+    ]
+    text = (
+        f"Refining changed the gaze error by {errors['refined'] / errors['synthetic'] - 1:+.1%}. "
+        f"{summary['seeds']} estimators each; the spread is that between them. Refined "
+        f"{summary['refine_images_per_second']:,.0f} images/s, mean change {summary['mean_abs_change']:.3f} of a "
+        "range of 2."
+    )
+    return table(("trained on", "gaze error, deg", "within 7 deg"), rows) + paragraph(text)
+
+
+def plus_minus(summary: Mapping[str, float], percent: bool = False) -> str:
+    """Mean and standard deviation, as 7.17 ± 0.16."""
+    mean, spread = float(summary["mean"]), float(summary["std"])
+    return f"{100 * mean:.1f} ± {100 * spread:.1f} %" if percent else f"{mean:.2f} ± {spread:.2f}"
+
+
+def _numbers(content: Mapping[str, Any]) -> str:
+    """Every number by its path; of lists only how long they are."""
+    rows = list(_flat(content))
+    more = [(f"and {len(rows) - MOST_ROWS} more", "")] if len(rows) > MOST_ROWS else []
+    return table((), [*rows[:MOST_ROWS], *more]) if rows else paragraph("There is no number in it.")
+
+
+def _flat(
+    content: Mapping[str, Any], prefix: str = "", depth: int = 0
+) -> Iterator[tuple[str, str]]:
+    for name, value in content.items():
+        label = f"{prefix}{name}"
+        if isinstance(value, dict) and {"mean", "std"} <= value.keys():
+            yield label, _pair(value)
+        elif isinstance(value, dict) and depth < DEPTH:
+            yield from _flat(value, f"{label} / ", depth + 1)
+        elif isinstance(value, list | dict):
+            yield label, f"{len(value)} values" if len(value) != 1 else "1 value"
+        elif value is not None:
+            yield label, _scalar(value)
+
+
+def _pair(value: Mapping[str, Any]) -> str:
+    return f"{_scalar(value['mean'])} ± {_scalar(value['std'])}"
+
+
+def _scalar(value: object) -> str:
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return str(value)[:200]
+    return number(value) if math.isfinite(value) else str(value)
