@@ -13,6 +13,7 @@ from numpy.typing import ArrayLike, NDArray
 WIDTH, HEIGHT = 480, 270  # of the view box; a viewer scales it
 LEFT, RIGHT, TOP, BOTTOM = 58, 12, 50, 40  # room for ticks, title and axis around the lines
 MOST_POINTS = 400  # of a line: more are not seen at this size, and make the file large
+LARGEST = 1e30  # what is beyond has no place on an axis, and is a gap as NaN is
 COLOURS = ("#1f6fb4", "#d1570f", "#2b8a4b", "#8a4fa8", "#a3333d", "#5c5c5c")
 INK, FAINT = "#333", "#ddd"
 
@@ -21,7 +22,7 @@ Array = NDArray[np.float64]
 
 @dataclass(frozen=True)
 class Line:
-    """One line: values `y` over ascending `x`, both [n]; where y is not finite there is a gap.
+    """One line: values `y` over ascending `x`, both [n]; where y is not finite, or beyond 1e30, there is a gap.
 
     `smooth`: values on either side that each is the mean with; the line as it came stays, faint.
     """
@@ -110,7 +111,7 @@ class _Shown:
 
     def __init__(self, line: Line) -> None:
         self.x, self.raw = np.asarray(line.x, np.float64), np.asarray(line.y, np.float64)
-        self.raw = np.where(np.isfinite(self.raw), self.raw, np.nan)
+        self.raw = np.where(np.abs(self.raw) < LARGEST, self.raw, np.nan)
         self.mean = _running_mean(self.raw, line.smooth) if line.smooth else self.raw
 
     def paths(self, frame: _Frame, colour: str) -> Iterator[str]:

@@ -6,6 +6,7 @@ import csv
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
+from itertools import zip_longest
 from pathlib import Path
 
 import numpy as np
@@ -206,7 +207,7 @@ def _last_rows(rows: list[int], seconds: NDArray[np.float64]) -> list[int]:
     """The last of `rows` before each in which the clock was set back, and the last of all."""
     return [
         row
-        for row, after in zip(rows, [*rows[1:], None], strict=True)
+        for row, after in zip_longest(rows, rows[1:])
         if after is None or seconds[after] < seconds[row]
     ]
 
