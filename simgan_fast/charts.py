@@ -6,16 +6,24 @@ import html
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import cycle
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-WIDTH, HEIGHT = 480, 270  # of the view box; a viewer scales it
-LEFT, RIGHT, TOP, BOTTOM = 58, 12, 50, 40  # room for ticks, title and axis around the lines
+WIDTH, HEIGHT = 480, 180  # of the view box, which a viewer scales, and of the lines in it
+LEFT, RIGHT, TITLE, BOTTOM = 58, 14, 26, 40  # room around them for ticks, title and axis
+LEGEND, CHARACTER, SWATCH = (
+    18,
+    7.2,
+    32,
+)  # height of a row of names; room for a letter, and for a bit of line
+LONGEST = 50  # letters of a name that are shown
 MOST_POINTS = 400  # of a line: more are not seen at this size, and make the file large
 LARGEST = 1e30  # what is beyond has no place on an axis, and is a gap as NaN is
 COLOURS = ("#1f6fb4", "#d1570f", "#2b8a4b", "#8a4fa8", "#a3333d", "#5c5c5c")
 INK, FAINT = "#333", "#ddd"
+MARK = "#a3333d"
 
 Array = NDArray[np.float64]
 
@@ -24,13 +32,16 @@ Array = NDArray[np.float64]
 class Line:
     """One line: values `y` over ascending `x`, both [n]; where y is not finite, or beyond 1e30, there is a gap.
 
-    `smooth`: values on either side that each is the mean with; the line as it came stays, faint.
+    `smooth`: values on either side that each is the mean with; the line as it came stays, faint. `dash`: lengths, as
+    "6 4". `colour`: by default the next one of COLOURS.
     """
 
     name: str
     x: ArrayLike
     y: ArrayLike
     smooth: int = 0
+    dash: str = ""
+    colour: str = ""
 
 
 @dataclass(frozen=True)
@@ -67,29 +78,27 @@ def line_chart(
     >>> line_chart([Line("error", [0, 1], [3, 2])], "Error", x_label="update")[:4]
     '<svg'
     """
-    shown = [_Shown(line) for line in lines]
+    shown = [_Shown(line, colour) for line, colour in zip(lines, cycle(COLOURS), strict=False)]
     frame = _Frame(shown, low, high)
     first, last = frame.x_ends
     inner = [_area(area, frame) for area in areas]
     inner += [_upright(x, frame) for x in marks if first <= x <= last]
-    inner += [
-        path
-        for line, colour in zip(shown, _colours(), strict=False)
-        for path in line.paths(frame, colour)
-    ]
-    middle = f'x="{LEFT + frame.width / 2:g}" y="{HEIGHT - 6}" text-anchor="middle"'
+    inner += [path for line in shown for path in line.paths(frame)]
+    legend, top = _legend(shown)
     parts = [
         f'<text x="8" y="20" font-size="15" font-weight="600">{html.escape(title)}</text>',
-        _legend([line.name for line in lines]),
-        _ticks(frame, percent),
+        legend,
+        f'<g transform="translate({LEFT} {top})">{_ticks(frame, percent)}',
         # an inner <svg> cuts off what lies outside of the axes
-        f'<svg x="{LEFT}" y="{TOP}" width="{frame.width}" height="{frame.height}">{"".join(inner)}</svg>',
-        f"<text {middle}>{html.escape(x_label)}</text>",
+        f'<svg width="{frame.width}" height="{HEIGHT}">{"".join(inner)}</svg>',
+        f'<text x="{frame.width / 2:g}" y="{HEIGHT + 34}" text-anchor="middle">',
+        f"{html.escape(x_label)}</text></g>",
     ]
+    size = f"{WIDTH} {top + HEIGHT + BOTTOM}"
     return (
-        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {HEIGHT}" role="img" '
+        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {size}" role="img" '
         f'aria-label="{html.escape(title)}" font-family="system-ui, sans-serif" font-size="13" '
-        f'fill="{INK}">{"".join(parts)}</svg>'
+        f'fill="{INK}"><rect width="100%" height="100%" fill="#fff"/>{"".join(parts)}</svg>'
     )
 
 
@@ -109,22 +118,27 @@ def round_values(low: float, high: float, about: int = 5) -> list[float]:
 class _Shown:
     """A line's points, and their means where it is to be smooth."""
 
-    def __init__(self, line: Line) -> None:
+    def __init__(self, line: Line, colour: str) -> None:
+        self.name = line.name if len(line.name) <= LONGEST else f"{line.name[: LONGEST - 1]}…"
+        dash = f' stroke-dasharray="{html.escape(line.dash)}"' if line.dash else ""
+        self.style = (
+            f'fill="none" stroke="{html.escape(line.colour or colour)}" stroke-linecap="round" '
+            f'stroke-linejoin="round"{dash}'
+        )
         self.x, self.raw = np.asarray(line.x, np.float64), np.asarray(line.y, np.float64)
         self.raw = np.where(np.abs(self.raw) < LARGEST, self.raw, np.nan)
         self.mean = _running_mean(self.raw, line.smooth) if line.smooth else self.raw
 
-    def paths(self, frame: _Frame, colour: str) -> Iterator[str]:
-        style = f'fill="none" stroke="{colour}" stroke-linecap="round" stroke-linejoin="round"'
+    def paths(self, frame: _Frame) -> Iterator[str]:
         if self.mean is not self.raw:
-            yield f'<path d="{frame.path(self.x, self.raw)}" {style} opacity="0.25"/>'
-        yield f'<path d="{frame.path(self.x, self.mean)}" {style} stroke-width="2"/>'
+            yield f'<path d="{frame.path(self.x, self.raw)}" {self.style} opacity="0.25"/>'
+        yield f'<path d="{frame.path(self.x, self.mean)}" {self.style} stroke-width="2"/>'
 
 
 class _Frame:
     """From values to places inside the axes."""
 
-    width, height = WIDTH - LEFT - RIGHT, HEIGHT - TOP - BOTTOM
+    width = WIDTH - LEFT - RIGHT
 
     def __init__(self, shown: Sequence[_Shown], low: float | None, high: float | None) -> None:
         x = np.concatenate([line.x for line in shown]) if shown else np.zeros(0)
@@ -141,7 +155,7 @@ class _Frame:
         return self.width * _share(values, self.x_ends)
 
     def y(self, values: Array | float) -> Array:
-        return self.height * (1 - _share(values, self.y_ends))
+        return HEIGHT * (1 - _share(values, self.y_ends))
 
     def path(self, x: Array, y: Array) -> str:
         """The `d` of a path; it starts anew behind a gap, with a dot so that a lone point is seen."""
@@ -152,7 +166,7 @@ class _Frame:
             if math.isnan(top):
                 drawing = False
                 continue
-            top = min(max(top, -9 * self.height), 9 * self.height)  # noqa: PLW2901
+            top = min(max(top, -9 * HEIGHT), 9 * HEIGHT)  # noqa: PLW2901
             parts.append(f"L{left:.1f} {top:.1f}" if drawing else f"M{left:.1f} {top:.1f}h0")
             drawing = True
         return "".join(parts)
@@ -190,37 +204,36 @@ def _share(values: Array | float, ends: tuple[float, float]) -> Array:
     return (np.asarray(values, np.float64) - ends[0]) / (ends[1] - ends[0])
 
 
-def _colours() -> Iterator[str]:
-    while True:
-        yield from COLOURS
-
-
-def _legend(names: Sequence[str]) -> str:
-    """One <text> whose parts follow each other, so that nothing depends on the width of a font."""
-    spans = [
-        f'<tspan fill="{colour}" font-weight="700"{" dx=" + chr(34) + "12" + chr(34) if i else ""}>&#9644; </tspan>'
-        f"<tspan>{html.escape(name)}</tspan>"
-        for i, (name, colour) in enumerate(zip(names, _colours(), strict=False))
-    ]
-    return f'<text x="8" y="39">{"".join(spans)}</text>'
+def _legend(lines: Sequence[_Shown]) -> tuple[str, int]:
+    """The names, each behind a bit of its line, in as many rows as they need; and where these end."""
+    parts, x, y = [], 8.0, TITLE
+    for line in lines:
+        wide = SWATCH + CHARACTER * len(line.name)
+        if x > 8 and x + wide > WIDTH:
+            x, y = 8.0, y + LEGEND
+        parts.append(
+            f'<path d="M{x + 1:g} {y + 9}h20" {line.style} stroke-width="2.5"/>'
+            f'<text x="{x + 27:g}" y="{y + 13}">{html.escape(line.name)}</text>'
+        )
+        x += wide + 8
+    return "".join(parts), y + LEGEND + 8
 
 
 def _ticks(frame: _Frame, percent: bool) -> str:
+    """Lines and values of the axes, whose upper left end is (0, 0)."""
     parts = []
     for value in round_values(*frame.y_ends):
-        y = TOP + float(frame.y(value))
-        text = f"{value:.0%}" if percent else f"{value:,.6g}"
+        y, text = float(frame.y(value)), f"{value:.0%}" if percent else f"{value:,.6g}"
         parts.append(
-            f'<path d="M{LEFT} {y:.1f}h{frame.width}" stroke="{FAINT}"/>'
-            f'<text x="{LEFT - 6}" y="{y + 4:.1f}" text-anchor="end">{text}</text>'
+            f'<path d="M0 {y:.1f}h{frame.width}" stroke="{FAINT}"/>'
+            f'<text x="-6" y="{y + 4:.1f}" text-anchor="end">{text}</text>'
         )
-    bottom = TOP + frame.height
-    parts.append(f'<path d="M{LEFT} {bottom}h{frame.width}" stroke="{INK}"/>')
+    parts.append(f'<path d="M0 {HEIGHT}h{frame.width}" stroke="{INK}"/>')
     for value in round_values(*frame.x_ends):
-        x = LEFT + float(frame.x(value))
+        x = float(frame.x(value))
         parts.append(
-            f'<path d="M{x:.1f} {bottom}v4" stroke="{INK}"/>'
-            f'<text x="{x:.1f}" y="{bottom + 17}" text-anchor="middle">{value:,.6g}</text>'
+            f'<path d="M{x:.1f} {HEIGHT}v4" stroke="{INK}"/>'
+            f'<text x="{x:.1f}" y="{HEIGHT + 17}" text-anchor="middle">{value:,.6g}</text>'
         )
     return "".join(parts)
 
@@ -228,7 +241,7 @@ def _ticks(frame: _Frame, percent: bool) -> str:
 def _area(area: Area, frame: _Frame) -> str:
     if area.across:
         left, right = (float(frame.x(value)) for value in (area.low, area.high))
-        top, bottom = 0.0, float(frame.height)
+        top, bottom = 0.0, float(HEIGHT)
     else:
         left, right = 0.0, float(frame.width)
         top, bottom = (float(frame.y(value)) for value in (area.high, area.low))
@@ -239,7 +252,4 @@ def _area(area: Area, frame: _Frame) -> str:
 
 
 def _upright(x: float, frame: _Frame) -> str:
-    return (
-        f'<path d="M{float(frame.x(x)):.1f} 0v{frame.height}" stroke="#a3333d" '
-        'stroke-dasharray="2 3"/>'
-    )
+    return f'<path d="M{float(frame.x(x)):.1f} 0v{HEIGHT}" stroke="{MARK}" stroke-dasharray="2 3"/>'

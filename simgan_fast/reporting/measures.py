@@ -8,12 +8,14 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from simgan_fast.charts import Line, line_chart
 from simgan_fast.errors import InputError
+from simgan_fast.evaluation.gaze_curve import baseline_name, curve_svg
 from simgan_fast.reporting.html_parts import number, paragraph, table
 
 MOST_BYTES = 64 << 20  # of a file of numbers
 MOST_ROWS = 200  # of a table
+SHARE = "within_7_deg"
+SCORES = ("mean_error_deg", SHARE, "mean_error_without_offset_deg")
 DEPTH = 6  # of numbers within numbers that are still shown
 
 
@@ -50,40 +52,19 @@ def measure_html(content: Mapping[str, Any]) -> str:
 def _gaze(results: Mapping[str, Any]) -> str:
     """The table and the curves of `evaluate gaze`."""
     head = ("trained on", "images", "mean error, deg", "within 7 deg", "without offset, deg")
-    rows = [
-        (
-            name,
-            number(arm["images"]),
-            plus_minus(arm["mean_error_deg"]),
-            plus_minus(arm["within_7_deg"], percent=True),
-            plus_minus(arm["mean_error_without_offset_deg"]),
-        )
-        for name, arm in results["arms"].items()
-    ]
+    rows = []
+    for name, arm in results["arms"].items():
+        scores = [plus_minus(arm[score], score == SHARE) for score in SCORES]
+        rows.append((name, number(arm["images"]), *scores))
+        for method, found in results.get("baselines", {}).get(name, {}).items():
+            scores = [_score(found[score], score == SHARE) for score in SCORES]
+            rows.append((f"{name}, {baseline_name(method, found)}", "", *scores))
     note = (
         f"{results['test_images']} test images, {len(results['seeds'])} seeds. Always predicting the mean direction "
         f"of the test labels: {results['constant_error_deg']:.2f} degrees. Without offset: after a constant error, "
         "found with the test labels, is taken off."
     )
-    return f'{table(head, rows)}<div class="charts">{gaze_curve(results)}</div>{paragraph(note)}'
-
-
-def gaze_curve(results: Mapping[str, Any]) -> str:
-    """The cumulative error curves of `evaluate_gaze`, as figure 7 of the paper has them, as SVG."""
-    degrees = results["curve_degrees"]
-    lines = [
-        Line(name, degrees, [float(share) for share in arm["cumulative_curve"]])
-        for name, arm in results["arms"].items()
-    ]
-    return line_chart(
-        lines,
-        "Test images within an angle of the truth",
-        x_label="angle, degrees",
-        low=0,
-        high=1,
-        marks=[7],
-        percent=True,
-    )
+    return f'{table(head, rows)}<div class="charts">{curve_svg(results)}</div>{paragraph(note)}'
 
 
 def _demo(summary: Mapping[str, Any]) -> str:
@@ -111,6 +92,10 @@ def plus_minus(summary: Mapping[str, float], percent: bool = False) -> str:
     """Mean and standard deviation, as 7.17 ± 0.16."""
     mean, spread = float(summary["mean"]), float(summary["std"])
     return f"{100 * mean:.1f} ± {100 * spread:.1f} %" if percent else f"{mean:.2f} ± {spread:.2f}"
+
+
+def _score(value: float, percent: bool) -> str:
+    return f"{100 * value:.1f} %" if percent else f"{value:.2f}"
 
 
 def _numbers(content: Mapping[str, Any]) -> str:
