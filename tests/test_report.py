@@ -323,16 +323,28 @@ def test_gaze_evaluation_is_shown_with_its_curves() -> None:
     assert "16,000\n7.17 ± 0.16\n55.1 ± 1.6 %\n6.88 ± 0.10\n" in page.text
     assert page.of("svg")
     del content["arms"]["refined"]["cumulative_curve"]
-    assert "arms / refined / mean_error_deg\n7.168 ± 0.157" in Page(measure_html(content)).text
+    assert (
+        "refined\nimages\n16,000\nmean_error_deg\n7.168 ± 0.157" in Page(measure_html(content)).text
+    )
 
 
 def test_other_numbers_are_shown_by_their_paths() -> None:
     content = {"a": {"b": {"mean": 0.5, "std": 0.25}, "n": 12345}, "v": [1, 2], "t": "x", "q": None}
     text = Page(measure_html(content)).text
     assert text == "a / b\n0.5 ± 0.25\na / n\n12,345\nv\n2 values\nt\nx\n"
+    assert "nan\n" in Page(measure_html({"a": float("nan"), "b": 10**400})).text
     many = Page(measure_html({str(n): n for n in range(1000)})).text
     assert "199\n199\nand 800 more\n" in many
     assert "no number" in Page(measure_html({})).text
+
+
+def test_sets_of_a_measure_stand_side_by_side() -> None:
+    found = {"kid": {"mean": 0.5, "std": 0.1}, "fid": 2}
+    content = {"reference": found, "sets": {"raw": found, "refined": {**found, "fid": 1}}, "n": 128}
+    text = Page(measure_html(content)).text
+    assert text == (
+        "reference\nraw\nrefined\nkid\n0.5 ± 0.1\n0.5 ± 0.1\n0.5 ± 0.1\nfid\n2\n2\n1\nn\n128\n"
+    )
 
 
 def test_a_demo_ends_with_a_report(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -3,20 +3,18 @@
 from __future__ import annotations
 
 import json
-import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from simgan_fast.errors import InputError
 from simgan_fast.evaluation.gaze_curve import baseline_name, curve_svg
+from simgan_fast.reporting.any_numbers import numbers_html
 from simgan_fast.reporting.html_parts import number, paragraph, table
 
 MOST_BYTES = 64 << 20  # of a file of numbers
-MOST_ROWS = 200  # of a table
 SHARE = "within_7_deg"
 SCORES = ("mean_error_deg", SHARE, "mean_error_without_offset_deg")
-DEPTH = 6  # of numbers within numbers that are still shown
 
 
 def read_measure(path: str | Path) -> dict[str, Any]:
@@ -40,13 +38,13 @@ def read_measure(path: str | Path) -> dict[str, Any]:
 
 
 def measure_html(content: Mapping[str, Any]) -> str:
-    """`content` as tables: those of gaze evaluation with their curves, of all else what numbers are in it."""
+    """`content` as tables: gaze evaluation with its curves, of all else what numbers are in it."""
     for known in (_gaze, _demo):
         try:
             return known(content)
-        except (KeyError, TypeError, ValueError, AttributeError):
+        except (KeyError, TypeError, ValueError, AttributeError, OverflowError):
             continue  # of another kind, or not whole
-    return _numbers(content)
+    return numbers_html(content)
 
 
 def _gaze(results: Mapping[str, Any]) -> str:
@@ -96,35 +94,3 @@ def plus_minus(summary: Mapping[str, float], percent: bool = False) -> str:
 
 def _score(value: float, percent: bool) -> str:
     return f"{100 * value:.1f} %" if percent else f"{value:.2f}"
-
-
-def _numbers(content: Mapping[str, Any]) -> str:
-    """Every number by its path; of lists only how long they are."""
-    rows = list(_flat(content))
-    more = [(f"and {len(rows) - MOST_ROWS} more", "")] if len(rows) > MOST_ROWS else []
-    return table((), [*rows[:MOST_ROWS], *more]) if rows else paragraph("There is no number in it.")
-
-
-def _flat(
-    content: Mapping[str, Any], prefix: str = "", depth: int = 0
-) -> Iterator[tuple[str, str]]:
-    for name, value in content.items():
-        label = f"{prefix}{name}"
-        if isinstance(value, dict) and {"mean", "std"} <= value.keys():
-            yield label, _pair(value)
-        elif isinstance(value, dict) and depth < DEPTH:
-            yield from _flat(value, f"{label} / ", depth + 1)
-        elif isinstance(value, list | dict):
-            yield label, f"{len(value)} values" if len(value) != 1 else "1 value"
-        elif value is not None:
-            yield label, _scalar(value)
-
-
-def _pair(value: Mapping[str, Any]) -> str:
-    return f"{_scalar(value['mean'])} ± {_scalar(value['std'])}"
-
-
-def _scalar(value: object) -> str:
-    if isinstance(value, bool) or not isinstance(value, int | float):
-        return str(value)[:200]
-    return number(value) if math.isfinite(value) else str(value)

@@ -47,7 +47,7 @@ def page(
         measures: name -> numbers, as `read_measure` gives them.
         seconds: of a demo's parts, by name; empty for other runs.
     """
-    name = escaped(run.folder.resolve().name)
+    name = escaped("/".join(run.folder.resolve().parts[-2:]))  # a demo's own is always `train`
     body = "".join(
         [
             f"<header><h1>Training run {name}</h1>{paragraph(_state(run))}{_cards(run)}</header>",
@@ -156,7 +156,7 @@ def _sets(run: RunFacts) -> str:
         for images in run.sets
     ]
     problems = [
-        paragraph(f"The {images.side} images: {images.problem}.")
+        paragraph(f"The {images.side} images: {images.problem.rstrip('.')}.")
         for images in run.sets
         if images.problem
     ]
