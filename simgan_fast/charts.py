@@ -131,7 +131,7 @@ class _Shown:
 
     def paths(self, frame: _Frame) -> Iterator[str]:
         if self.mean is not self.raw:
-            yield f'<path d="{frame.path(self.x, self.raw)}" {self.style} opacity="0.25"/>'
+            yield f'<path d="{frame.path(self.x, self.raw)}" {self.style} opacity="0.2"/>'
         yield f'<path d="{frame.path(self.x, self.mean)}" {self.style} stroke-width="2"/>'
 
 

@@ -114,7 +114,7 @@ def test_the_page_of_a_finished_run(run: Path) -> None:
     for heading in ("Samples", "Curves", "Time", "Images", "Settings", "Versions"):
         assert f"{heading}\n" in page.text
     assert len(page.of("svg")) == 12, "six charts, each with an inner one that cuts off"
-    assert "40\n" in page.text and "12 x 16" in page.text and "uint8" in page.text
+    assert "40\n" in page.text and "12x16" in page.text and "uint8" in page.text
     assert "torch" in page.text
 
 

@@ -17,7 +17,7 @@ from torch import Tensor
 
 from simgan_fast.devices import single_threads
 from simgan_fast.errors import InputError, TrainingDiverged
-from simgan_fast.evaluation.gaze_baselines import predict_baselines
+from simgan_fast.evaluation.gaze_baselines import evaluate_baselines
 from simgan_fast.evaluation.gaze_curve import baseline_name, write_curve
 from simgan_fast.evaluation.gaze_labels import gaze_of
 from simgan_fast.evaluation.gaze_metrics import (
@@ -107,13 +107,10 @@ def evaluate_gaze(
         }
         for name, labelled in sets.items()
     }
-    compared = {
-        name: _baselines(labelled, test_images, true, name)
-        for name, labelled in (sets.items() if baselines else ())
-    }
+    compared = evaluate_baselines(sets, test_images, true) if baselines else {}
     return {
         "arms": arms,
-        **({"baselines": compared} if baselines else {}),
+        **({"baselines": compared} if compared else {}),
         "test_images": len(true),
         "true_pitch_yaw_deg": _rounded_degrees(true),
         "constant_error_deg": _constant_error(true),
@@ -153,24 +150,6 @@ def _plain_scores(found: Mapping[str, Any]) -> tuple[str, str, str]:
         f"{found['within_7_deg'] * 100:.1f}",
         f"{found['mean_error_without_offset_deg']:.2f}",
     )
-
-
-def _baselines(
-    labelled: tuple[Tensor, Tensor], test_images: Tensor, true: NDArray[np.float64], name: str
-) -> dict[str, Any]:
-    fitted = predict_baselines(*labelled, test_images, f"the training set {name!r}")
-    return {
-        method: {
-            "chosen": baseline.chosen,
-            "validation_error_deg": {
-                f"{candidate:g}": error
-                for candidate, error in baseline.validation_error_deg.items()
-            },
-            **dataclasses.asdict(gaze_scores(baseline.predicted, true)),
-            "cumulative_curve": cumulative_curve(angular_error(baseline.predicted, true)),
-        }
-        for method, baseline in fitted.items()
-    }
 
 
 def _predictions(

@@ -7,8 +7,8 @@ neighbours are among the methods that the paper's table 3 compares with.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
@@ -16,7 +16,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from simgan_fast.errors import InputError
-from simgan_fast.evaluation.gaze_metrics import angular_error
+from simgan_fast.evaluation.gaze_metrics import angular_error, cumulative_curve, gaze_scores
+from simgan_fast.progress import Progress
 
 NEIGHBOURS = (1, 2, 4, 8, 16, 32, 64)
 STRENGTHS = (1e-4, 1e-3, 1e-2, 1e-1, 1.0, 10.0, 100.0)  # against the mean variance of a pixel
@@ -68,6 +69,19 @@ class Pixels:
 
 
 Method = Callable[[Pixels, Floats, Pixels, Sequence[float]], dict[float, Floats]]
+
+
+def evaluate_baselines(
+    sets: Mapping[str, tuple[Tensor, Tensor]], test_images: Tensor, true: Floats
+) -> dict[str, Any]:
+    """`predict_baselines` for each set (images, gaze), scored: the `baselines` of what `evaluate_gaze` returns."""
+    results = {}
+    with Progress(len(sets), "set", "baselines") as progress:
+        for name, labelled in sets.items():
+            fitted = predict_baselines(*labelled, test_images, f"the training set {name!r}")
+            results[name] = {method: _scored(found, true) for method, found in fitted.items()}
+            progress.update(1)
+    return results
 
 
 def predict_baselines(
@@ -132,6 +146,17 @@ def ridge_regression(
         for strength, weight in weights.items():
             predicted[strength][where] = (block - mean) @ weight + centre
     return predicted
+
+
+def _scored(baseline: Baseline, true: Floats) -> dict[str, Any]:
+    return {
+        "chosen": baseline.chosen,
+        "validation_error_deg": {
+            f"{candidate:g}": error for candidate, error in baseline.validation_error_deg.items()
+        },
+        **asdict(gaze_scores(baseline.predicted, true)),
+        "cumulative_curve": cumulative_curve(angular_error(baseline.predicted, true)),
+    }
 
 
 def _fitted(

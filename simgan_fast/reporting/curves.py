@@ -48,7 +48,7 @@ def curves(run: RunFacts) -> str:
             run,
             "Diversity of the refined images",
             {"their differences against those of synthetic ones": logged["diversity"]},
-            healthy=(0.8, 1.25),
+            healthy=(0.5, 2.0),
         ),
         _chart(
             run,

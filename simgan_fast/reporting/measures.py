@@ -66,24 +66,17 @@ def _gaze(results: Mapping[str, Any]) -> str:
 
 
 def _demo(summary: Mapping[str, Any]) -> str:
-    """The table of a demo's summary.json."""
-    errors, close = summary["gaze_error_deg"], summary["within_7_deg"]
-    spread, close_spread = summary["gaze_error_deg_std"], summary["within_7_deg_std"]
-    rows = [
-        (
-            name,
-            plus_minus({"mean": error, "std": spread[name]}),
-            plus_minus({"mean": close[name], "std": close_spread[name]}, percent=True),
-        )
+    """A demo's summary.json in two sentences: the table is that of its gaze evaluation."""
+    errors, spread = summary["gaze_error_deg"], summary["gaze_error_deg_std"]
+    by_set = [
+        f"{plus_minus({'mean': error, 'std': spread[name]})} trained on {name}"
         for name, error in errors.items()
     ]
-    text = (
-        f"Refining changed the gaze error by {errors['refined'] / errors['synthetic'] - 1:+.1%}. "
-        f"{summary['seeds']} estimators each; the spread is that between them. Refined "
-        f"{summary['refine_images_per_second']:,.0f} images/s, mean change {summary['mean_abs_change']:.3f} of a "
-        "range of 2."
+    return paragraph(
+        f"Refining changed the gaze error by {errors['refined'] / errors['synthetic'] - 1:+.1%}: it is, in degrees, "
+        f"{', '.join(by_set)}. Refined {summary['refine_images_per_second']:,.0f} images/s, mean change "
+        f"{summary['mean_abs_change']:.3f} of a range of 2."
     )
-    return table(("trained on", "gaze error, deg", "within 7 deg"), rows) + paragraph(text)
 
 
 def plus_minus(summary: Mapping[str, float], percent: bool = False) -> str:

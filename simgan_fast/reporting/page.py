@@ -88,7 +88,7 @@ def _cards(run: RunFacts) -> str:
         "images/s": number(_last(run, "images_per_second"), 3),
         "mean change, of 2": number(_last(run, "mean_abs_change"), 3),
         "right on refined patches": _percent(_last(run, "accuracy_refined")),
-        "warnings": str(len(run.warnings)),
+        "warning" if len(run.warnings) == 1 else "warnings": str(len(run.warnings)),
     }
     cards = [
         f"<div><b>{escaped(value)}</b><span>{escaped(key)}</span></div>"
@@ -142,12 +142,12 @@ def _parts(seconds: Mapping[str, float]) -> str:
 
 
 def _sets(run: RunFacts) -> str:
-    head = ("side", "images", "height x width", "channels", "values", "digest", "folder")
+    head = ("side", "images", "size", "channels", "values", "digest", "folder")
     rows = [
         (
             images.side,
             number(images.images) if images.shape else "-",
-            "{1} x {2}".format(*images.shape) if images.shape else "-",
+            "{1}x{2}".format(*images.shape) if images.shape else "-",
             images.shape[0] if images.shape else "-",
             images.dtype or "-",
             images.digest[:16],
@@ -160,7 +160,8 @@ def _sets(run: RunFacts) -> str:
         for images in run.sets
         if images.problem
     ]
-    return table(head, rows) + paragraph(_drawn(run)) + "".join(problems)
+    sides = f'<div class="texts">{table(head, rows)}</div>'
+    return sides + paragraph(_drawn(run)) + "".join(problems)
 
 
 def _drawn(run: RunFacts) -> str:
@@ -182,7 +183,9 @@ def _settings(run: RunFacts) -> str:
         else f"<div><span>{escaped(name)}</span><span>{escaped(value)}</span></div>"
         for name, value in asdict(run.config).items()
     ]
-    count = f"{len(run.changed)} settings differ" if len(run.changed) != 1 else "1 setting differs"
+    count = {0: "No setting differs", 1: "1 setting differs"}.get(
+        len(run.changed), f"{len(run.changed)} settings differ"
+    )
     text = f"{count} from the preset {run.preset}, the nearest one."
     return f'{paragraph(text)}<div class="settings">{"".join(lines)}</div>'
 

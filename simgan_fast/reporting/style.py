@@ -13,14 +13,17 @@ p { margin: .5rem 0; max-width: 46rem; color: #444; overflow-wrap: anywhere; }
 .cards div { padding: .6rem .8rem; border-radius: .4rem; background: #f4f6f8; }
 .cards b { display: block; font-size: 1.25rem; font-variant-numeric: tabular-nums; }
 .cards span { font-size: .85rem; color: #555; }
-.charts { display: grid; grid-template-columns: repeat(auto-fit, minmax(min(100%, 21rem), 1fr)); gap: 1rem; }
-.charts svg { width: 100%; height: auto; max-width: 40rem; }
+.charts { display: grid; grid-template-columns: repeat(auto-fit, minmax(min(100%, 25rem), 1fr)); gap: 1.2rem 2rem;
+  margin: 1rem 0; }
+.charts svg { width: 100%; height: auto; max-width: 36rem; }
 .wide { overflow-x: auto; }
 table { border-collapse: collapse; font-size: .92rem; font-variant-numeric: tabular-nums; }
 th, td { padding: .28rem .9rem .28rem 0; text-align: right; border-bottom: 1px solid #eee; vertical-align: top; }
 th:first-child, td:first-child { text-align: left; }
 th { font-weight: 600; color: #555; }
-.texts td { text-align: left; overflow-wrap: anywhere; }
+td { white-space: nowrap; }
+td:first-child { white-space: normal; }
+.texts th, .texts td { text-align: left; white-space: normal; }
 .settings { columns: 20rem; column-gap: 2rem; font-size: .92rem; }
 .settings div { display: flex; justify-content: space-between; gap: 1rem; padding: .14rem .4rem;
   border-bottom: 1px solid #eee; break-inside: avoid; }
@@ -30,5 +33,6 @@ th { font-weight: 600; color: #555; }
 figure { margin: 1rem 0; overflow-x: auto; }
 figure img { display: block; width: 100%; min-width: 38rem; image-rendering: auto; }
 figcaption { position: sticky; left: 0; margin-bottom: .2rem; font-size: .9rem; font-weight: 600; }
+@media (max-width: 500px) { body { font-size: 15px; } th, td { padding-right: .6rem; font-size: .85rem; } }
 @media print { body { max-width: none; } section, figure, .charts svg { break-inside: avoid; } }
 """
