@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import os
 import re
 import shutil
 from html.parser import HTMLParser
@@ -241,7 +242,9 @@ def test_no_run_and_other_versions_are_one_sentence(
     assert cli.main(["report", str(run)]) == 2
     errors = capsys.readouterr().err.splitlines()
     assert len(errors) == 3
-    assert "no run folder" in errors[1] and "format 99" in errors[2]
+    assert (
+        "no run folder" in errors[0] and "no run folder" in errors[1] and "format 99" in errors[2]
+    )
     assert not list(tmp_path.rglob("report.html"))
 
 
@@ -301,6 +304,21 @@ def test_all_text_is_escaped(run: Path, tmp_path: Path) -> None:
     page = page_of(run, measures=files)
     assert not page.of("script")
     assert page.text.count('alert("&")') >= 7
+
+
+def test_a_page_stays_small_whatever_is_in_the_run(run: Path) -> None:
+    keep(run / "warnings.csv", [{"update": "12", "warning": "x" * 50_000}] * 300)
+    with (run / "metrics.csv").open(newline="") as stream:
+        rows = list(csv.DictReader(stream))
+    keep(run / "metrics.csv", rows * 300)
+    text = report(run).read_text()
+    assert len(text) < 600_000
+    assert "and 200 more" in text
+
+
+def test_a_pipe_among_the_samples_is_passed_by(run: Path) -> None:
+    os.mkfifo(run / "samples" / "update-00000099.png")
+    assert "update 99" not in page_of(run).text
 
 
 # Measures

@@ -49,8 +49,8 @@ def report(
     out = Path(out) if out is not None else run / "report.html"
     json_file = Path(json_out) if json_out is not None else None
     of_demo = _demo_files(run)
-    _check_files(out, json_file, [*of_demo.values(), *named.values()])
     facts = run_facts(run / "train" if of_demo else run)
+    _check_files(out, json_file, [*of_demo.values(), *named.values()])
     record = read_measure(of_demo.pop("record")) if of_demo else {}
     content = {name: read_measure(file) for name, file in {**of_demo, **named}.items()}
     text = page(facts, versions=info(), measures=content, seconds=_seconds(record))
@@ -70,7 +70,7 @@ def _demo_files(folder: Path) -> dict[str, Path]:
 
 
 def _check_files(out: Path, json_file: Path | None, read: list[Path]) -> None:
-    """Raise InputError, before any work, where a name cannot be written, or is one of the files to be read."""
+    """Raise InputError where a name cannot be written, or is one of the files to be read."""
     for file, end in ((out, ".html"), (json_file, ".json")):
         if file is None:
             continue

@@ -13,6 +13,7 @@ from simgan_fast.reporting.any_numbers import numbers_html
 from simgan_fast.reporting.html_parts import number, paragraph, table
 
 MOST_BYTES = 64 << 20  # of a file of numbers
+MOST_SETS = 30  # of a gaze evaluation, in a table and a chart
 SHARE = "within_7_deg"
 SCORES = ("mean_error_deg", SHARE, "mean_error_without_offset_deg")
 
@@ -49,6 +50,8 @@ def measure_html(content: Mapping[str, Any]) -> str:
 
 def _gaze(results: Mapping[str, Any]) -> str:
     """The table and the curves of `evaluate gaze`."""
+    if len(results["arms"]) > MOST_SETS:
+        raise ValueError("too many lines for a chart")
     head = ("trained on", "images", "mean error, deg", "within 7 deg", "without offset, deg")
     rows = []
     for name, arm in results["arms"].items():

@@ -28,6 +28,7 @@ PHASES = {  # as people read them
     "pretrain_discriminator": "discriminator alone, after that",
     "train": "Algorithm 1",
 }
+MOST_WARNINGS, LONGEST = 100, 1000  # that are shown, and letters of each
 # Even what slipped through all escaping could fetch and run nothing.
 POLICY = "default-src 'none'; style-src 'unsafe-inline'; img-src data:"
 
@@ -109,7 +110,12 @@ def _percent(value: float | None) -> str:
 
 
 def _warnings(warnings: Sequence[tuple[int, str]]) -> str:
-    lines = [f"<p><b>update {update:,}</b>: {escaped(text)}</p>" for update, text in warnings]
+    lines = [
+        f"<p><b>update {update:,}</b>: {escaped(text[:LONGEST])}</p>"
+        for update, text in warnings[:MOST_WARNINGS]
+    ]
+    if len(warnings) > MOST_WARNINGS:
+        lines.append(paragraph(f"and {len(warnings) - MOST_WARNINGS} more"))
     return f'<div class="warnings">{"".join(lines)}</div>' if lines else ""
 
 

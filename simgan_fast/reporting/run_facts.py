@@ -180,7 +180,8 @@ def _number(text: str | None) -> float:
 
 def _numbered(folder: Path, suffix: str) -> list[tuple[int, Path]]:
     """Files update-N.`suffix` by their N."""
-    found = (re.fullmatch(rf"update-(\d+)\.{suffix}", path.name) for path in folder.glob("*"))
+    files = (path.name for path in folder.glob(f"update-*.{suffix}") if path.is_file())
+    found = (re.fullmatch(rf"update-([0-9]+)\.{suffix}", name) for name in files)
     return sorted((int(name[1]), folder / name[0]) for name in found if name)
 
 
