@@ -81,16 +81,17 @@ def line_chart(
     shown = [_Shown(line, colour) for line, colour in zip(lines, cycle(COLOURS), strict=False)]
     frame = _Frame(shown, low, high)
     first, last = frame.x_ends
-    inner = [_area(area, frame) for area in areas]
+    inner = [*(_area(area, frame) for area in areas), _grid(frame)]
     inner += [_upright(x, frame) for x in marks if first <= x <= last]
     inner += [path for line in shown for path in line.paths(frame)]
     legend, top = _legend(shown)
     parts = [
         f'<text x="8" y="20" font-size="15" font-weight="600">{html.escape(title)}</text>',
         legend,
-        f'<g transform="translate({LEFT} {top})">{_ticks(frame, percent)}',
+        f'<g transform="translate({LEFT} {top})">',
         # an inner <svg> cuts off what lies outside of the axes
         f'<svg width="{frame.width}" height="{HEIGHT}">{"".join(inner)}</svg>',
+        _axes(frame, percent),
         f'<text x="{frame.width / 2:g}" y="{HEIGHT + 34}" text-anchor="middle">',
         f"{html.escape(x_label)}</text></g>",
     ]
@@ -219,16 +220,17 @@ def _legend(lines: Sequence[_Shown]) -> tuple[str, int]:
     return "".join(parts), y + LEGEND + 8
 
 
-def _ticks(frame: _Frame, percent: bool) -> str:
-    """Lines and values of the axes, whose upper left end is (0, 0)."""
-    parts = []
+def _grid(frame: _Frame) -> str:
+    levels = (float(frame.y(value)) for value in round_values(*frame.y_ends))
+    return "".join(f'<path d="M0 {y:.1f}h{frame.width}" stroke="{FAINT}"/>' for y in levels)
+
+
+def _axes(frame: _Frame, percent: bool) -> str:
+    """The abscissa, and the values at both axes; (0, 0) is the upper left end of the lines' room."""
+    parts = [f'<path d="M0 {HEIGHT}h{frame.width}" stroke="{INK}"/>']
     for value in round_values(*frame.y_ends):
         y, text = float(frame.y(value)), f"{value:.0%}" if percent else f"{value:,.6g}"
-        parts.append(
-            f'<path d="M0 {y:.1f}h{frame.width}" stroke="{FAINT}"/>'
-            f'<text x="-6" y="{y + 4:.1f}" text-anchor="end">{text}</text>'
-        )
-    parts.append(f'<path d="M0 {HEIGHT}h{frame.width}" stroke="{INK}"/>')
+        parts.append(f'<text x="-6" y="{y + 4:.1f}" text-anchor="end">{text}</text>')
     for value in round_values(*frame.x_ends):
         x = float(frame.x(value))
         parts.append(

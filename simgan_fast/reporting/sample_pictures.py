@@ -25,8 +25,8 @@ def sample_pictures(samples: Sequence[tuple[int, Path]]) -> str:
         return paragraph("No sample was drawn yet.")
     rows = np.linspace(0, len(samples) - 1, min(len(samples), MOST)).round().astype(int)
     figures = [_figure(*samples[row]) for row in rows]
-    note = f"{len(figures)} of {len(samples)} grids, the same images each time."
-    return "".join(figures) + paragraph(note)
+    note = f"{len(figures)} of {len(samples)} grids, with the same images each time."
+    return "".join(figures) + (paragraph(note) if len(figures) < len(samples) else "")
 
 
 def _figure(update: int, file: Path) -> str:
