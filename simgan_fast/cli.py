@@ -17,6 +17,7 @@ from simgan_fast.commands import (
     info,
     prepare,
     refine,
+    report,
     show,
     simulate,
     train,
@@ -31,6 +32,7 @@ EXAMPLES = """examples:
   simgan-fast show simulated
   simgan-fast train --synthetic simulated --real photographs --out runs/first
   simgan-fast train --resume runs/first
+  simgan-fast report runs/first
   simgan-fast refine runs/first simulated refined
   simgan-fast export refined refined.h5 --format hdf5
   simgan-fast evaluate gaze --train raw=simulated --train refined=refined --test
@@ -81,6 +83,18 @@ def _parser() -> argparse.ArgumentParser:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
-    for module in (demo, simulate, prepare, show, verify, train, refine, export, evaluate, info):
+    for module in (
+        demo,
+        simulate,
+        prepare,
+        show,
+        verify,
+        train,
+        report,
+        refine,
+        export,
+        evaluate,
+        info,
+    ):
         module.add(commands)
     return parser

@@ -31,3 +31,4 @@ def run(arguments: argparse.Namespace) -> None:
 
     summary = demo(arguments.out, settings(arguments, "demo-eyes"), scale=arguments.scale)
     print(summary_table(summary))
+    print(f"report: {arguments.out}/report.html")

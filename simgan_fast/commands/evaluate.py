@@ -49,23 +49,43 @@ def add(commands: Any) -> None:
     gaze.add_argument(
         "--size", type=image_size, help="HEIGHTxWIDTH that image folders are resized to"
     )
+    gaze.add_argument(
+        "--baselines",
+        action="store_true",
+        help="nearest neighbours and ridge regression on the pixels of each set too",
+    )
+    gaze.add_argument(
+        "--curve",
+        action="append",
+        default=[],
+        metavar="FILE",
+        help="write the share of test images within each angle to this .svg or .csv file; may come twice",
+    )
     gaze.add_argument("--json", help="write all numbers to this file")
 
 
 def run_gaze(arguments: argparse.Namespace) -> None:
     from simgan_fast.data import open_images
-    from simgan_fast.evaluation.gaze import GazeTraining, evaluate_gaze, gaze_table
+    from simgan_fast.evaluation.gaze import GazeTraining, evaluate_gaze, gaze_table, write_curve
+    from simgan_fast.evaluation.gaze_curve import check_curve_file
 
     named = [text.partition("=") for text in arguments.train]
     if any(not path for _, _, path in named) or len({name for name, _, _ in named}) < len(named):
         raise InputError("--train takes NAME=SET, with a different NAME each time.")
     if arguments.seeds < 1:
         raise InputError(f"--seeds is {arguments.seeds}: train at least one estimator per set.")
+    for path in arguments.curve:
+        check_curve_file(path)
     sets = {name: open_images(path, size=arguments.size) for name, _, path in named}
     size = arguments.size or next(iter(sets.values())).shape[1:]
     test = open_images(arguments.test, size=size, labels=arguments.test_labels)
     training = GazeTraining(updates=arguments.updates)
-    results = evaluate_gaze(sets, test, seeds=tuple(range(arguments.seeds)), training=training)
+    seeds = tuple(range(arguments.seeds))
+    results = evaluate_gaze(
+        sets, test, seeds=seeds, training=training, baselines=arguments.baselines
+    )
+    for path in arguments.curve:
+        write_curve(results, path)
     if arguments.json:
         with written_whole(arguments.json, "w") as file:
             json.dump(results, file, indent=1)

@@ -17,6 +17,8 @@ from torch import Tensor
 
 from simgan_fast.devices import single_threads
 from simgan_fast.errors import InputError, TrainingDiverged
+from simgan_fast.evaluation.gaze_baselines import evaluate_baselines
+from simgan_fast.evaluation.gaze_curve import baseline_name, write_curve
 from simgan_fast.evaluation.gaze_labels import gaze_of
 from simgan_fast.evaluation.gaze_metrics import (
     CURVE_DEGREES,
@@ -49,6 +51,7 @@ __all__ = [
     "predict_gaze",
     "train_gaze_estimator",
     "vector_to_pitch_yaw",
+    "write_curve",
 ]
 
 
@@ -59,6 +62,7 @@ def evaluate_gaze(
     seeds: Sequence[int] = (0, 1, 2),
     training: GazeTraining | None = None,
     device: str | torch.device = "cpu",
+    baselines: bool = False,
 ) -> dict[str, Any]:
     """Train one estimator per set and seed, all alike, and test each on `test_set`.
 
@@ -68,13 +72,16 @@ def evaluate_gaze(
         seeds: one estimator each; those of one seed begin with the same weights in every set.
         training: settings; the defaults of `GazeTraining` if left out.
         device: where to train.
+        baselines: whether to fit `predict_baselines` to every set too.
 
     Returns:
         A dict that JSON can hold. `arms`: name -> `images` (how many), each field of `GazeScores`
         but n as {mean, std, per_seed} (std: of the sample, 0 for one seed), `cumulative_curve` (the
         mean over the seeds at each of `curve_degrees`) and `predicted_pitch_yaw_deg` [seed][n][2].
         Beside it: `true_pitch_yaw_deg` [n][2], `test_images`, `constant_error_deg` (of predicting
-        the mean direction of the test labels, always), `curve_degrees`, `seeds`, `training`.
+        the mean direction of the test labels, always), `curve_degrees`, `seeds`, `training`; with baselines,
+        `baselines`: name -> `nearest` and `ridge` -> `chosen`, `validation_error_deg` (candidate -> error), each field
+        of `GazeScores` and `cumulative_curve`.
 
     Raises:
         InputError: no set, no seed, an empty set, unusable labels, or images of different shapes.
@@ -100,8 +107,10 @@ def evaluate_gaze(
         }
         for name, labelled in sets.items()
     }
+    compared = evaluate_baselines(sets, test_images, true) if baselines else {}
     return {
         "arms": arms,
+        **({"baselines": compared} if compared else {}),
         "test_images": len(true),
         "true_pitch_yaw_deg": _rounded_degrees(true),
         "constant_error_deg": _constant_error(true),
@@ -121,6 +130,10 @@ def gaze_table(results: Mapping[str, Any]) -> str:
         )
         numbers = (_plus_minus(mean, 1, 2), _plus_minus(close, 100, 1), _plus_minus(centred, 1, 2))
         rows.append((name, str(arm["images"]), *numbers))
+        rows += [
+            (f"  {baseline_name(method, found)}", "", *_plain_scores(found))
+            for method, found in results.get("baselines", {}).get(name, {}).items()
+        ]
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     lines = ["  ".join(map(str.ljust, row, widths)).rstrip() for row in rows]
     lines.append(
@@ -129,6 +142,14 @@ def gaze_table(results: Mapping[str, Any]) -> str:
     )
     lines.append("without offset: after a constant error, found with the test labels, is taken off")
     return "\n".join(lines)
+
+
+def _plain_scores(found: Mapping[str, Any]) -> tuple[str, str, str]:
+    return (
+        f"{found['mean_error_deg']:.2f}",
+        f"{found['within_7_deg'] * 100:.1f}",
+        f"{found['mean_error_without_offset_deg']:.2f}",
+    )
 
 
 def _predictions(

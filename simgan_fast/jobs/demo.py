@@ -18,6 +18,7 @@ from simgan_fast.errors import InputError
 from simgan_fast.evaluation.gaze import GazeTraining, evaluate_gaze
 from simgan_fast.files import written_whole
 from simgan_fast.jobs.refine import refine
+from simgan_fast.jobs.report import report
 from simgan_fast.jobs.simulate import simulate
 from simgan_fast.jobs.train import resume, train
 from simgan_fast.pictures import difference, image_grid, save_picture
@@ -45,7 +46,7 @@ def demo(
     Returns what it writes to `out`/summary.json: gaze errors in degrees and shares within 7 degrees
     for estimators trained on synthetic, refined and labelled camera images (mean over seeds and
     standard deviation), seconds of each part, refined images per second, and the mean |R(x) - x|
-    of images in [-1, 1].
+    of images in [-1, 1]. `out`/report.html shows it together with the training.
     """
     out = Path(out)
     if not 0 < scale <= 1:
@@ -68,18 +69,21 @@ class _Stages:
     def run(self) -> dict[str, Any]:
         self._begin()
         summary_file = self.out / "summary.json"
-        if summary_file.is_file():
-            finished: dict[str, Any] = json.loads(summary_file.read_text())
-            return finished
+        if not summary_file.is_file():
+            self._work(summary_file)
+        if not (self.out / "report.html").is_file():
+            report(self.out)
+        finished: dict[str, Any] = json.loads(summary_file.read_text())
+        return finished
+
+    def _work(self, summary_file: Path) -> None:
         self._stage("simulate", self._simulate)
         self._stage("train", self._train)
         self._stage("refine", self._refine)
         self._stage("evaluate", self._evaluate)
         self._picture()
-        summary = self._summary()
         with written_whole(summary_file, "w") as file:
-            json.dump(summary, file, indent=1)
-        return summary
+            json.dump(self._summary(), file, indent=1)
 
     def _begin(self) -> None:
         """Take up what is in the folder if it is this very demo, begin if it is empty, refuse otherwise."""

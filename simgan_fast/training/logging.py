@@ -1,8 +1,9 @@
-"""What a run writes for people: metrics.csv, TensorBoard scalars and pictures, plain log lines."""
+"""What a run writes for people: metrics.csv, warnings.csv, TensorBoard scalars and pictures, plain log lines."""
 
 from __future__ import annotations
 
 import csv
+import math
 import os
 import sys
 from collections.abc import Mapping
@@ -22,6 +23,7 @@ COLUMNS = [
     "update",
     "seconds",
     "images_per_second",
+    "feed_seconds",
     "loss_refiner",
     "adversarial",
     "self_regularization",
@@ -32,17 +34,21 @@ COLUMNS = [
     "mean_abs_change",
     "diversity",
 ]
+WARNING_COLUMNS = ["update", "warning"]
 
 
 class RunLog:
-    """Appends to metrics.csv and to TensorBoard events below `run`; on resume forgets what came after `update`."""
+    """Appends to metrics.csv, warnings.csv and TensorBoard events below `run`; on resume forgets what came after
+    `update`. warnings.csv is there once there is a warning.
+    """
 
     def __init__(self, run: Path, *, update: int = 0) -> None:
         from torch.utils.tensorboard import SummaryWriter  # takes a second: only where a run begins
 
         self.run = run
-        path = run / "metrics.csv"
-        kept = _rows_up_to(path, update)
+        path, self._warnings = run / "metrics.csv", run / "warnings.csv"
+        kept = _rows_up_to(path, update, COLUMNS)
+        self._keep_warnings(_rows_up_to(self._warnings, update, WARNING_COLUMNS))
         self._file = path.open("w", newline="")
         self._csv = csv.DictWriter(self._file, COLUMNS, restval="")
         self._csv.writeheader()
@@ -66,9 +72,21 @@ class RunLog:
         save_picture(self.run / "samples" / f"update-{update:08d}.png", grid)
         self._events.add_image("samples", grid, update, dataformats="HWC")
 
-    def alert(self, text: str) -> None:
-        """A warning on standard error."""
-        print(f"warning: {text}", file=sys.stderr, flush=True)
+    def alert(self, update: int, text: str) -> None:
+        """A warning on standard error, and a row of warnings.csv."""
+        print(f"warning: update {update}: {text}", file=sys.stderr, flush=True)
+        self.note(update, text)
+
+    def note(self, update: int, text: str) -> None:
+        """A row of warnings.csv, of what is said elsewhere."""
+        new = not self._warnings.exists()
+        with self._warnings.open("a", newline="") as file:
+            csv.writer(file).writerows([WARNING_COLUMNS] * new + [[update, text]])
+
+    def _keep_warnings(self, rows: list[dict[str, str]]) -> None:
+        self._warnings.unlink(missing_ok=True)
+        for row in rows:
+            self.note(int(row["update"]), row["warning"])
 
     def __enter__(self) -> RunLog:
         return self
@@ -84,17 +102,26 @@ class RunLog:
         self._events.close()
 
 
-def _rows_up_to(path: Path, update: int) -> list[dict[str, str]]:
-    """Rows of an older metrics.csv that the checkpoint at `update` has seen; a half-written last line is dropped."""
+def _rows_up_to(path: Path, update: int, columns: list[str]) -> list[dict[str, str]]:
+    """Rows of an older file that the checkpoint at `update` has seen; a half-written last line is dropped.
+
+    Columns that an older version did not write come back as they are left out.
+    """
     if not update or not path.is_file():
         return []
     with path.open(newline="") as file:
         rows = csv.DictReader(file)
-        if rows.fieldnames != COLUMNS:
+        if not set(rows.fieldnames or ()) <= set(columns):
             raise InputError(
                 f"{path} has other columns than this version writes: move it away, then resume."
             )
-        return [row for row in rows if row["update"].isdecimal() and int(row["update"]) <= update]
+        return [
+            row for row in rows if _number(row.get("update")) <= update and None not in row.values()
+        ]
+
+
+def _number(text: str | None) -> float:
+    return int(text) if text and text.isdecimal() else math.inf
 
 
 @torch.no_grad()

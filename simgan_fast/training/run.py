@@ -64,9 +64,13 @@ class Run:
     def finish(self) -> Refiner:
         """Do what is left of every phase, then write the refiner for use elsewhere."""
         with stop_requests() as stop, RunLog(self.folder, update=self.update) as log:
-            for phase in self.phases:
-                self._do(phase, log, stop)
-            self._checkpoint()
+            try:
+                for phase in self.phases:
+                    self._do(phase, log, stop)
+                self._checkpoint()
+            except TrainingDiverged as error:
+                log.note(self.update, f"stopped: {error}")
+                raise
             log.samples(self.update, sample_rows(self.simgan.averaged, *self.samples))
         self.simgan.averaged.save_pretrained(self.folder / "refiner")
         return self.simgan.averaged.eval()
@@ -87,9 +91,9 @@ class Run:
                 if done % config.log_every == 0 or last:
                     seconds = time.monotonic() - began
                     rate = (done - first) * phase.images / seconds
-                    times = {"seconds": seconds, "images_per_second": rate}
-                    share = (self._feed_seconds() - fed) / seconds
-                    self._log(log, phase, metrics, times, progress, share)
+                    feed = self._feed_seconds() - fed
+                    times = {"seconds": seconds, "images_per_second": rate, "feed_seconds": feed}
+                    self._log(log, phase, metrics, times, progress)
                 if phase.name == "train" and done % config.sample_every == 0:
                     log.samples(self.update, sample_rows(self.simgan.averaged, *self.samples))
                 if done % config.checkpoint_every == 0 or stop.signal:
@@ -107,16 +111,15 @@ class Run:
         metrics: Metrics,
         times: dict[str, float],
         progress: Progress,
-        feed_share: float,
     ) -> None:
         values = scalars(metrics)
         log.metrics(phase.name, self.update, {**times, **values})
         shown = [f"{name}={values[name]:.3g}" for name in _SHOWN if name in values]
-        progress.note(" ".join([*shown, f"feed={feed_share:.1%}"]))
+        progress.note(" ".join([*shown, f"feed={times['feed_seconds'] / times['seconds']:.1%}"]))
         with self._explained():
             warnings = self.diagnostics.check(values)
         for text in warnings if phase.name == "train" else []:
-            log.alert(f"update {self.update}: {text}")
+            log.alert(self.update, text)
 
     def _feed_seconds(self) -> float:
         return self.simgan.synthetic.seconds + self.simgan.real.seconds
