@@ -2,8 +2,8 @@
 
 20,000 files of 35x55, and 2,000 of 480x640 of which the eye is cropped and resized to 35x55. The peers leave arrays in
 memory: they check no file, and keep no labels. Where the eye is in a large file they read in its annotation, as ingest
-does and with its code; those in brackets are told. Each figure is a whole set, by rounds that take turns; DALI's
-pipelines are built before.
+does and with its code; those in brackets are told. Each figure is a whole set, by rounds that take turns; DALI is
+imported and the peer's pipelines are built before. By itself ingest takes DALI from 4,000 large files on.
 """
 
 from __future__ import annotations
@@ -22,8 +22,11 @@ from interleaved import time_interleaved
 from PIL import Image
 from torch.utils.data import DataLoader, Dataset
 
-from simgan_fast import prepare, simulate
+from simgan_fast import simulate
+from simgan_fast.data.ingest import ingest
 from simgan_fast.data.packed import open_packed
+from simgan_fast.data.readers import Reader
+from simgan_fast.data.readers.folder import FolderReader
 from simgan_fast.data.readers.unityeyes import UnityEyesReader
 
 SMALL, LARGE = 20_000, 2_000
@@ -136,6 +139,7 @@ def compare(
     record: Callable[..., None],
     case: str,
     ours: Callable[[], np.ndarray],
+    others: dict[str, Callable[[], np.ndarray]],
     files: Sequence[str],
     find: Callable[[], list[Box]] | None,
 ) -> None:
@@ -148,6 +152,7 @@ def compare(
     }
     if find:
         peers["(DALI, told the crops)"] = dali
+    peers |= others
     expected = ours()
     for name, peer in peers.items():
         difference = np.abs(peer().astype(int) - expected)
@@ -158,11 +163,10 @@ def compare(
     benchmark.pedantic(ours, rounds=1)
 
 
-def packed_by(*arguments: Any, **options: Any) -> np.ndarray:
-    """As `prepare`, once more and in a new folder; the pixels [n, h, w]."""
-    out = Path(arguments[2])
+def packed_by(reader: Reader, out: Path, **options: Any) -> np.ndarray:
+    """Ingest once more into a new folder; the pixels [n, h, w]."""
     shutil.rmtree(out, ignore_errors=True)
-    return prepare(*arguments, **options).images()[:, 0]
+    return ingest(reader, out, sources=[reader.title], **options).images()[:, 0]
 
 
 def bench_small_files(
@@ -173,7 +177,8 @@ def bench_small_files(
         benchmark,
         record,
         f"{SMALL} files of 35x55",
-        lambda: packed_by("folder", small, tmp_path / "packed", channels=1),
+        lambda: packed_by(FolderReader(small), tmp_path / "packed", channels=1),
+        {},
         files,
         None,
     )
@@ -194,7 +199,14 @@ def bench_crops_of_large_files(
         benchmark,
         record,
         f"{LARGE} files of 480x640, the eye to 35x55",
-        lambda: packed_by("unityeyes", large, tmp_path / "packed", size=SHAPE, channels=1),
+        lambda: packed_by(
+            UnityEyesReader(large), tmp_path / "packed", size=SHAPE, channels=1, decoder="dali"
+        ),
+        {
+            "(ingest without DALI)": lambda: packed_by(
+                UnityEyesReader(large), tmp_path / "packed", size=SHAPE, channels=1
+            )
+        },
         [str(file) for _, file, _ in reader.entries],
         find,
     )

@@ -15,8 +15,8 @@ import pytest
 from image_folders import DECODERS, needs_dali, packed, save, smooth
 from PIL import Image
 
-from simgan_fast.data import decode, parallel
-from simgan_fast.data.decode_dali import BATCH
+from simgan_fast.data import decode, decode_dali, parallel
+from simgan_fast.data.decode_dali import BATCH, DaliLoader
 from simgan_fast.data.image_files import Rejected, inspect_file
 from simgan_fast.data.ingest import ingest
 from simgan_fast.data.readers import Sample
@@ -146,10 +146,10 @@ def test_exif_is_found_wherever_it_stands(padding):
         Image.fromarray(smooth(8, 12)).save(data, "JPEG", **options)
         comment = b"\xff\xfe" + struct.pack(">H", padding + 2) + b"\xff\xda" * (padding // 2)
         whole = data.getvalue()[:2] + comment + data.getvalue()[2:]
-        assert decode._has_exif(whole) is expected
+        assert decode.has_exif(whole) is expected
         pixels, info = decode.decode_file(whole, 1)
         assert (info.height, info.width) == pixels.shape == ((12, 8) if expected else (8, 12))
-    assert decode._has_exif(b"\xff\xd8" + bytes(100_000)), "what cannot be followed is Pillow's"
+    assert decode.has_exif(b"\xff\xd8" + bytes(100_000)), "what cannot be followed is Pillow's"
 
 
 @pytest.mark.parametrize("decoder", DECODERS)
@@ -323,7 +323,76 @@ def test_without_simplejpeg(folder, monkeypatch):
     assert packed(folder).shape == (1, 4, 5)
 
 
+@needs_dali
+@pytest.mark.parametrize("processes", [1, 2])
+def test_parts_of_images_by_dali_are_those_by_pillow(folder, tmp_path, monkeypatch, processes):
+    """One pipeline a thread, but for boxes that reach over the border, grey and colour, and a file that is cut."""
+    built = []
+    real = decode_dali._pipeline
+    monkeypatch.setattr(
+        decode_dali, "_pipeline", lambda *arguments: (built.append(1), real(*arguments))[1]
+    )
+    for i in range(40):
+        save(folder / f"{i}.jpg", smooth(60, 80, 3, seed=i), quality=95)
+    boxes = [(i, 2 * i, i + 21, 2 * i + 13 + i % 3) for i in range(20)] * 2
+    boxes[3] = (-4, 50, 30, 70)
+    results = {}
+    for name, decoder in (("dali", "dali"), ("pillow", "pillow")):
+        reader = BoxReader([str(folder / f"{i}.jpg") for i in range(40)], boxes)
+        results[name] = ingest(
+            reader, tmp_path / name, size=(12, 20), channels=1, decoder=decoder, processes=processes
+        )
+    assert 1 <= len(built) <= processes
+    one, other = (results[name] for name in ("dali", "pillow"))
+    assert one.names == other.names and len(one) == 40
+    assert np.abs(one.images().astype(int) - other.images()).max() <= 1
+    built.clear()
+    (folder / "7.jpg").write_bytes((folder / "7.jpg").read_bytes()[:200])
+    result = ingest(
+        BoxReader([str(folder / f"{i}.jpg") for i in range(40)], boxes),
+        tmp_path / "cut", size=(12, 20), channels=1, decoder="dali", processes=processes,
+    )  # fmt: skip
+    assert len(result) == 39 and result.rejects[0][0] == "7" and "cut off" in result.rejects[0][1]
+    assert len(built) <= processes + 1, "the bad one is found without trying one by one"
+
+
+@needs_dali
+def test_dali_is_taken_for_many_large_files(folder, monkeypatch):
+    taken = []
+    real = DaliLoader.__init__
+    monkeypatch.setattr(
+        DaliLoader, "__init__", lambda *arguments: (taken.append(1), real(*arguments))[1]
+    )
+    monkeypatch.setattr("simgan_fast.data.ingest.WORTH_DALI", 3)
+    for i in range(3):
+        save(folder / f"{i}.jpg", smooth(130, 128, seed=i))
+    assert len(packed(folder, size=(13, 13))) == 3 and taken
+    taken.clear()
+    for path in (folder.parent / "packed").iterdir():
+        path.unlink()
+    (folder / "2.jpg").unlink()
+    assert len(packed(folder, size=(13, 13))) == 2 and not taken
+
+
 # Other readers
+
+
+@dataclass
+class BoxReader:
+    """Files of which a part is meant."""
+
+    files: list[str]
+    boxes: list[tuple[int, int, int, int]]
+    labels: dict[str, int] = field(default_factory=dict)
+    pixel_labels: frozenset[str] = frozenset()
+    title: str = "boxes"
+
+    def __len__(self) -> int:
+        return len(self.files)
+
+    def __iter__(self) -> Iterator[Sample]:
+        for i, (file, box) in enumerate(zip(self.files, self.boxes, strict=True)):
+            yield Sample(str(i), file, box=box)
 
 
 @dataclass

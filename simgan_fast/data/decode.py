@@ -159,9 +159,14 @@ def read_file(path: str) -> bytes:
         raise Rejected(f"cannot be read: {error.strerror}") from None
 
 
+def header_of(data: bytes) -> ImageInfo:
+    """What a PNG or JPEG file is by its header; or Rejected."""
+    return _fast_header(data) or inspect_file(data, whole=False)
+
+
 def size_of(data: bytes) -> tuple[int, int]:
-    """Height and width of a PNG or JPEG file by its header; or Rejected."""
-    info = _fast_header(data) or inspect_file(data, whole=False)
+    """Its height and width."""
+    info = header_of(data)
     return info.height, info.width
 
 
@@ -177,7 +182,7 @@ def _simplejpeg() -> Any:
 def _fast_header(data: bytes) -> ImageInfo | None:
     """What a JPEG is by its header, if simplejpeg can be asked for all of it."""
     jpeg = _simplejpeg()
-    if jpeg is None or not is_jpeg(data) or _has_exif(data):
+    if jpeg is None or not is_jpeg(data) or has_exif(data):
         return None
     try:
         height, width, colours, _ = jpeg.decode_jpeg_header(data)
@@ -188,7 +193,7 @@ def _fast_header(data: bytes) -> ImageInfo | None:
     return ImageInfo(height, width, 1 if colours == "Gray" else 3, "uint8")
 
 
-def _has_exif(data: bytes) -> bool:
+def has_exif(data: bytes) -> bool:
     """Whether a JPEG has EXIF data among its segments; true too where these cannot be followed."""
     if len(data) < SMALL:
         return EXIF in data

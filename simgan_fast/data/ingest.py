@@ -11,8 +11,8 @@ from pathlib import Path
 
 import numpy as np
 
-from simgan_fast.data.decode import Chunk, Target, load_chunk, load_image
-from simgan_fast.data.decode_dali import DaliLoader
+from simgan_fast.data.decode import Chunk, Target, content_of, load_chunk, load_image, size_of
+from simgan_fast.data.decode_dali import BATCH, DaliLoader, has_dali
 from simgan_fast.data.image_files import ImageInfo, Rejected
 from simgan_fast.data.packed import PackedSet, open_packed
 from simgan_fast.data.packed_writer import PackedWriter, Reject
@@ -23,6 +23,10 @@ from simgan_fast.files import require_absent_or_empty
 from simgan_fast.progress import Progress
 
 DECODERS = ("auto", "pillow", "dali")
+WORTH_DALI, LARGE = (
+    4000,
+    128 * 128,
+)  # images, and pixels of a file, from which on DALI is the faster
 CHUNK = 1024  # images at most that a process hands over at a time
 CHUNK_BYTES = 8 << 20  # of their pixels
 
@@ -42,8 +46,9 @@ def ingest(
 
     `size`: (height, width) in pixels to resize to, antialiased, without keeping the aspect ratio
     (default: the images have one size, which stays). `channels`: 1 for grey, 3 for RGB (default:
-    what the images have). `decoder`: "auto" (simplejpeg for JPEG where it is installed,
-    and Pillow), "pillow" or "dali". `processes`: that
+    what the images have). `decoder`: "auto" (DALI for many large
+    files, where it is installed; else simplejpeg for JPEG, where it is, and Pillow), "pillow" or
+    "dali". `processes`: that
     decode (default: one per core, for sets large enough). `origin`: kept in set.json. `sources`:
     the files and folders that `reader` reads; where they are given, an ingest that was stopped
     leaves its finished shards beside `out`, and the next one with the same `origin` and arguments
@@ -89,11 +94,15 @@ class _Plan:
     def __init__(self, reader: Reader, size: tuple[int, int] | None, channels: int | None) -> None:
         self.size, self.channels = size, channels
         self.count, self.pixel_labels = len(reader), reader.pixel_labels
-        self.name, self.first = _first_good(reader)
+        self.name, self.first, self.pixels = _first_good(reader)
         height, width = size or (self.first.height, self.first.width)
         shape = (channels or self.first.channels, height, width)
         self.target = Target(shape, self.first.dtype, size is not None)
         self.check(self.name, self.first)
+
+    def is_for_dali(self) -> bool:
+        """Whether DALI is worth the second that it takes to import: for many large files."""
+        return self.count >= WORTH_DALI and self.pixels >= LARGE and has_dali()
 
     def check(self, name: str, info: ImageInfo) -> None:
         """Raise InputError if the image `name` does not fit to the first one."""
@@ -118,13 +127,18 @@ class _Plan:
             raise InputError(f"{name} has {info.channels} channels: only 1 and 3 can be converted.")
 
 
-def _first_good(reader: Reader) -> tuple[str, ImageInfo]:
+def _first_good(reader: Reader) -> tuple[str, ImageInfo, int]:
+    """Name of the first image that is whole, what it is, and the pixels of its file; 0 where it has none."""
     rejects = []
     for sample in reader:
         try:
-            return sample.name, load_image(item_of(sample), None)[1]
+            content, _, box = content_of(item_of(sample))
+            _, info, _ = load_image((content, box, sample.nearest), None)
+            height, width = size_of(content) if isinstance(content, bytes) else (0, 0)
         except Rejected as reason:
             rejects.append(Reject(0, sample.name, str(reason)))
+        else:
+            return sample.name, info, height * width
     raise InputError(_nothing_decodes(reader, rejects))
 
 
@@ -152,12 +166,16 @@ def _loaded(
 ) -> Generator[Loaded, None, None]:
     target, first = plan.target, plan.first
     size = CHUNK_BYTES // (int(np.prod(target.shape)) * np.dtype(target.dtype).itemsize)
-    load: Loader = partial(load_chunk, target=target, usual=first, fast=decoder == "auto")
-    if decoder == "dali":
-        load, processes = DaliLoader(target, first), 1
-    elif processes is None:
+    size = max(1, min(size, CHUNK))
+    fast = decoder == "auto"
+    load: Loader = partial(load_chunk, target=target, usual=first, fast=fast)
+    if processes is None:
         processes = cores() if plan.count >= WORTH_PROCESSES else 1
-    return loaded(samples, load, max(1, min(size, CHUNK)), processes)
+    if decoder == "dali" or (fast and plan.is_for_dali()):
+        make = partial(DaliLoader, target, first)
+        make()  # or its absence would be found by a thread
+        return loaded(samples, load, min(size, BATCH), processes, make)
+    return loaded(samples, load, size, processes)
 
 
 def _add(writer: PackedWriter, samples: Sequence[Sample], chunk: Chunk, plan: _Plan) -> None:

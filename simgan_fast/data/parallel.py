@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import gc
 import os
+import threading
 import time
 from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
-from concurrent.futures import Future, ProcessPoolExecutor
+from concurrent.futures import Executor, Future, ProcessPoolExecutor, ThreadPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
 
@@ -23,6 +24,9 @@ FIRST, SECONDS = 32, 0.05  # images in the first chunks, and how long the later 
 
 Loader = Callable[[Sequence[Item]], Chunk]
 Loaded = tuple[list[Sample], Chunk]
+Work = Callable[
+    [Sequence[Item]], tuple[Chunk, float]
+]  # what a loader makes of items, and the seconds that took
 
 
 def cores() -> int:
@@ -31,12 +35,28 @@ def cores() -> int:
 
 
 def loaded(
-    samples: Iterable[Sample], load: Loader, size: int, processes: int
+    samples: Iterable[Sample],
+    load: Loader,
+    size: int,
+    processes: int,
+    make_for_thread: Callable[[], Loader] | None = None,
 ) -> Generator[Loaded, None, None]:
     """Yield `samples` in chunks of at most `size`, in order, each with what `load` made of it.
 
-    `processes`: how many to start; with 1 the work is done in this one. Raises InputError where one is killed.
+    `processes`: how many to start; with 1 the work is done in this one. `make_for_thread`: makes a loader for each of
+    as many threads instead, for loaders that leave Python alone while they work. Raises InputError where a process is
+    killed.
     """
+    if make_for_thread is not None:
+        threads = ThreadPoolExecutor(
+            processes, initializer=_begin_thread, initargs=(make_for_thread,)
+        )
+        chunks = _Chunks(samples, min(size, FIRST))
+        try:
+            yield from _in_order(threads, _load_in_thread, chunks, size, processes * AHEAD)
+        finally:
+            threads.shutdown(cancel_futures=True)
+        return
     if processes == 1:
         chunks = _Chunks(samples, size)
         while chunk := chunks.next():
@@ -44,7 +64,8 @@ def loaded(
         return
     with _pool(load, processes) as pool:
         try:
-            yield from _in_order(pool, _Chunks(samples, min(size, FIRST)), size, processes * AHEAD)
+            chunks = _Chunks(samples, min(size, FIRST))
+            yield from _in_order(pool, _load, chunks, size, processes * AHEAD)
         except BrokenProcessPool:
             raise InputError(
                 "a process that decodes images was killed, perhaps for want of memory: try again with one process "
@@ -61,13 +82,13 @@ def item_of(sample: Sample) -> Item:
 
 
 def _in_order(
-    pool: ProcessPoolExecutor, chunks: _Chunks, largest: int, ahead: int
+    pool: Executor, work: Work, chunks: _Chunks, largest: int, ahead: int
 ) -> Iterator[Loaded]:
     """Yield chunks as they were taken, `ahead` of them at work; the next are as large as SECONDS allow."""
     waiting: deque[tuple[list[Sample], Future[tuple[Chunk, float]]]] = deque()
     while True:
         while len(waiting) < ahead and (chunk := chunks.next()):
-            waiting.append((chunk, _submit(pool, chunk)))
+            waiting.append((chunk, _submit(pool, work, chunk)))
         if not waiting:
             return
         chunk, future = waiting.popleft()
@@ -76,9 +97,9 @@ def _in_order(
         yield chunk, loaded
 
 
-def _submit(pool: ProcessPoolExecutor, chunk: Sequence[Sample]) -> Future[tuple[Chunk, float]]:
+def _submit(pool: Executor, work: Work, chunk: Sequence[Sample]) -> Future[tuple[Chunk, float]]:
     with quiet_fork():
-        return pool.submit(_load, [item_of(sample) for sample in chunk])
+        return pool.submit(work, [item_of(sample) for sample in chunk])
 
 
 def _pool(load: Loader, processes: int) -> ProcessPoolExecutor:
@@ -93,6 +114,18 @@ def _begin(load: Loader) -> None:
     _loader = load
     gc.freeze()  # what came along is not looked through again, which would copy its pages
     end_with_parent()
+
+
+_threads = threading.local()  # `loader`, of each thread
+
+
+def _begin_thread(make: Callable[[], Loader]) -> None:
+    _threads.loader = make()
+
+
+def _load_in_thread(items: Sequence[Item]) -> tuple[Chunk, float]:
+    began = time.perf_counter()
+    return _threads.loader(items), time.perf_counter() - began
 
 
 def _load(items: Sequence[Item]) -> tuple[Chunk, float]:
