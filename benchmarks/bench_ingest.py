@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import importlib
 import json
-import shutil
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -163,9 +162,9 @@ def compare(
     benchmark.pedantic(ours, rounds=1)
 
 
-def packed_by(reader: Reader, out: Path, **options: Any) -> np.ndarray:
-    """Ingest once more into a new folder; the pixels [n, h, w]."""
-    shutil.rmtree(out, ignore_errors=True)
+def packed_by(reader: Reader, folder: Path, **options: Any) -> np.ndarray:
+    """Ingest into another folder each time; the pixels [n, h, w]."""
+    out = folder / str(len(list(folder.iterdir())))
     return ingest(reader, out, sources=[reader.title], **options).images()[:, 0]
 
 
@@ -177,7 +176,7 @@ def bench_small_files(
         benchmark,
         record,
         f"{SMALL} files of 35x55",
-        lambda: packed_by(FolderReader(small), tmp_path / "packed", channels=1),
+        lambda: packed_by(FolderReader(small), tmp_path, channels=1),
         {},
         files,
         None,
@@ -199,12 +198,10 @@ def bench_crops_of_large_files(
         benchmark,
         record,
         f"{LARGE} files of 480x640, the eye to 35x55",
-        lambda: packed_by(
-            UnityEyesReader(large), tmp_path / "packed", size=SHAPE, channels=1, decoder="dali"
-        ),
+        lambda: packed_by(UnityEyesReader(large), tmp_path, size=SHAPE, channels=1, decoder="dali"),
         {
             "(ingest without DALI)": lambda: packed_by(
-                UnityEyesReader(large), tmp_path / "packed", size=SHAPE, channels=1
+                UnityEyesReader(large), tmp_path, size=SHAPE, channels=1
             )
         },
         [str(file) for _, file, _ in reader.entries],

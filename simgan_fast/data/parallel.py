@@ -10,6 +10,7 @@ from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from concurrent.futures import Executor, Future, ProcessPoolExecutor, ThreadPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
+from contextlib import contextmanager
 from pathlib import Path
 
 from simgan_fast.data.decode import Chunk, Item
@@ -62,7 +63,7 @@ def loaded(
         while chunk := chunks.next():
             yield chunk, load([item_of(sample) for sample in chunk])
         return
-    with _pool(load, processes) as pool:
+    with _older_objects_frozen(), _pool(load, processes) as pool:
         try:
             chunks = _Chunks(samples, min(size, FIRST))
             yield from _in_order(pool, _load, chunks, size, processes * AHEAD)
@@ -102,6 +103,21 @@ def _submit(pool: Executor, work: Work, chunk: Sequence[Sample]) -> Future[tuple
         return pool.submit(work, [item_of(sample) for sample in chunk])
 
 
+@contextmanager
+def _older_objects_frozen() -> Iterator[None]:
+    """Let the garbage collector leave alone what there is: a look through torch's objects takes 0.1 s, and in a process
+    that was forked it copies their pages.
+    """
+    if gc.get_freeze_count():  # somebody else has done so, and may count on it
+        yield
+        return
+    gc.freeze()
+    try:
+        yield
+    finally:
+        gc.unfreeze()
+
+
 def _pool(load: Loader, processes: int) -> ProcessPoolExecutor:
     return ProcessPoolExecutor(processes, FORK, initializer=_begin, initargs=(load,))
 
@@ -112,7 +128,6 @@ _loader: Loader  # in the processes of a pool
 def _begin(load: Loader) -> None:
     global _loader  # noqa: PLW0603
     _loader = load
-    gc.freeze()  # what came along is not looked through again, which would copy its pages
     end_with_parent()
 
 
