@@ -10,7 +10,6 @@ import re
 import signal
 import socket
 import sqlite3
-import subprocess
 import sys
 import urllib.parse
 import urllib.request
@@ -25,9 +24,11 @@ import numpy as np
 import pytest
 from image_folders import save, smooth
 from PIL import Image
+from turing_server import served
 from turing_sets import HEIGHT, WIDTH, write_set, write_sets
 
 from simgan_fast import cli, turing_results
+from simgan_fast.data import PackedWriter
 from simgan_fast.errors import InputError
 from simgan_fast.evaluation.turing.images import Window, common_window, draw, open_sets, png
 from simgan_fast.evaluation.turing.results import results_table, study_results
@@ -172,8 +173,6 @@ def test_a_background_does_not_stretch_the_window(tmp_path: Path) -> None:
     images = np.full((70, 1, 12, 20), 60_000, np.uint16)
     images[:, :, 2:10] = np.linspace(700, 900, 20).astype(np.uint16)
     for name in ("real", "refined"):
-        from simgan_fast.data import PackedWriter
-
         with PackedWriter(tmp_path / name, (1, 12, 20), {}, "uint16") as writer:
             writer.add(images, [f"{i}" for i in range(70)], {})
     assert common_window(open_sets(tmp_path / "real", tmp_path / "refined")) == Window(700, 900)
@@ -277,7 +276,12 @@ def test_everyone_has_a_draw_and_an_order_of_their_own(study: Study) -> None:
         judge(study, joined(study))
     one, two = ([a.name for a in study.answers() if a.participant == n] for n in (1, 2))
     assert one != two and set(one) != set(two)
-    assert len({person.seed for person in study.participants()}) == 2
+    people = study.participants()
+    assert len({person.seed for person in people}) == 2
+    questions = draw((COUNT, COUNT), people[0].seed)[1]
+    assert one == [
+        f"{'real' if kind == 'real' else 'refined'}-{row}.png" for kind, row in questions
+    ]
 
 
 def test_joining_twice_is_one_participant(study: Study) -> None:
@@ -645,17 +649,6 @@ def test_what_cannot_be_served_on_is_refused(study: Study, host: str, port: int)
 
     with pytest.raises(InputError, match=r"is not known|want 1 to 65535"):
         serve(study, host, port, started=print)
-
-
-def served(folder: Path, sets: dict[str, Path], *options: str) -> tuple[subprocess.Popen[str], str]:
-    """Start the command; returns it and the URL that it prints."""
-    names = [str(x) for kind in ("real", "refined") for x in (f"--{kind}", sets[kind])]
-    command = [sys.executable, "-m", "simgan_fast", "turing", *names, "--out", str(folder)]
-    server = subprocess.Popen(
-        [*command, *options], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
-    )
-    assert server.stdout is not None
-    return server, server.stdout.readline().split()[-1]
 
 
 def fetch(url: str, **data: str) -> str:

@@ -19,7 +19,7 @@ from simgan_fast.errors import InputError
 from simgan_fast.evaluation.turing import database
 from simgan_fast.evaluation.turing.images import Sets, Window, common_window, draw, open_sets, png
 from simgan_fast.evaluation.turing.scores import KINDS
-from simgan_fast.files import folder_written_whole
+from simgan_fast.files import folder_written_whole, require_absent_or_empty
 
 CODE = re.compile(r"[A-Za-z0-9_-]{22}")
 
@@ -88,21 +88,24 @@ def begin_study(
     >>> study = begin_study("study", "photographs", "refined")  # doctest: +SKIP
     """
     folder = Path(folder)
-    going_on = (folder / database.FILE).exists()
-    if going_on:
+    if going_on := (folder / database.FILE).exists():
         database.check(folder)
+    else:
+        require_absent_or_empty(folder)
     sets = open_sets(real, refined, raw, size=size, channels=channels)
     if not going_on:
-        window = common_window(sets)
-        settings: dict[str, Any] = {"started": _now()}
-        settings |= {"access_token": new_code(), "admin_token": new_code()}
-        if window is not None:
-            settings |= {"window_low": window.low, "window_high": window.high}
         paths = {"real": real, "refined": refined, "raw": raw}
         rows = [(name, str(paths[name]), s.info["digest"], len(s)) for name, s in sets.items()]
+        settings = _new_settings(common_window(sets))
         with folder_written_whole(folder) as part:
             database.create(part / database.FILE, settings, rows)
     return Study(folder, sets)
+
+
+def _new_settings(window: Window | None) -> dict[str, Any]:
+    tokens = {"access_token": new_code(), "admin_token": new_code()}
+    shown = {"window_low": window.low, "window_high": window.high} if window is not None else {}
+    return {"started": _now(), **tokens, **shown}
 
 
 def open_study(folder: str | Path) -> Study:
