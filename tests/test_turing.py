@@ -25,7 +25,7 @@ import pytest
 from image_folders import save, smooth
 from PIL import Image
 from turing_server import served
-from turing_sets import HEIGHT, WIDTH, write_set, write_sets
+from turing_sets import COUNT, HEIGHT, WIDTH, write_set, write_sets
 
 from simgan_fast import cli, turing_results
 from simgan_fast.data import PackedWriter

@@ -11,13 +11,14 @@ from werkzeug.exceptions import HTTPException
 from werkzeug.wrappers import Response as AnyResponse
 
 from simgan_fast.errors import InputError
+from simgan_fast.evaluation.turing.records import Due
 from simgan_fast.evaluation.turing.results import (
     answers_csv,
     results_json,
     score_texts,
     study_results,
 )
-from simgan_fast.evaluation.turing.study import Due, Study, new_code
+from simgan_fast.evaluation.turing.study import Study, new_code
 
 COOKIE, COOKIE_SECONDS = "participant", 30 * 24 * 3600
 LARGEST_FORM = 4096  # bytes

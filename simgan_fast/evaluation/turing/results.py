@@ -9,8 +9,9 @@ from dataclasses import asdict, astuple, dataclass, fields
 from typing import Any
 
 from simgan_fast.evaluation.turing.images import QUESTIONS
+from simgan_fast.evaluation.turing.records import Answer, Participant
 from simgan_fast.evaluation.turing.scores import KINDS, Score, score
-from simgan_fast.evaluation.turing.study import Answer, Participant, Study
+from simgan_fast.evaluation.turing.study import Study
 
 ARMS = ("refined", "raw")
 

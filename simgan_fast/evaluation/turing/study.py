@@ -10,7 +10,6 @@ from __future__ import annotations
 import re
 import secrets
 import sqlite3
-from dataclasses import dataclass
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
@@ -18,49 +17,11 @@ from typing import Any
 from simgan_fast.errors import InputError
 from simgan_fast.evaluation.turing import database
 from simgan_fast.evaluation.turing.images import Sets, Window, common_window, draw, open_sets, png
+from simgan_fast.evaluation.turing.records import Answer, Due, Participant
 from simgan_fast.evaluation.turing.scores import KINDS
 from simgan_fast.files import folder_written_whole, require_absent_or_empty
 
 CODE = re.compile(r"[A-Za-z0-9_-]{22}")
-
-
-@dataclass(frozen=True)
-class Due:
-    """Where a participant stands: the image with the id `image`, number `number` of `total`, is to be judged.
-
-    When all are, `image` is None and `number` is total + 1.
-    """
-
-    image: str | None
-    number: int
-    total: int
-
-
-@dataclass(frozen=True)
-class Participant:
-    """`number`: 1, 2, ... `arm`: "refined" or "raw". `seed`: of the draw. `started`: UTC, ISO 8601."""
-
-    number: int
-    code: str
-    arm: str
-    seed: int
-    started: str
-
-
-@dataclass(frozen=True)
-class Answer:
-    """`participant`: number. `place`: 1 to 100. `truth`, `said`: "real" or "synthetic".
-
-    `name`: of the image in its set. `answered`: UTC, ISO 8601.
-    """
-
-    participant: int
-    arm: str
-    place: int
-    truth: str
-    said: str
-    name: str
-    answered: str
 
 
 def new_code() -> str:
