@@ -117,6 +117,11 @@ class Tab:
         self.call("Page.navigate", url=url)
         self.wait(f"document.readyState == 'complete' && location.href.startsWith({url!r})")
 
+    def leave(self, script: str) -> None:
+        """Do what leads to another page, or to this one anew, and wait for that."""
+        self.see(f"window.left = true; {script}")
+        self.wait("!window.left && document.readyState == 'complete'")
+
     def see(self, script: str) -> Any:
         """The value of a JavaScript expression."""
         reply = self.call("Runtime.evaluate", expression=script, returnByValue=True)

@@ -30,7 +30,6 @@ from turing_sets import COUNT, HEIGHT, WIDTH, write_set, write_sets
 from simgan_fast import cli, turing_results
 from simgan_fast.data import PackedWriter
 from simgan_fast.errors import InputError
-from simgan_fast.evaluation.turing import database
 from simgan_fast.evaluation.turing.images import Window, common_window, draw, open_sets, png
 from simgan_fast.evaluation.turing.results import results_table, study_results
 from simgan_fast.evaluation.turing.scores import guessing_p, score, wilson_interval
@@ -66,7 +65,7 @@ def joined(study: Study) -> str:
 
 def judge(study: Study, code: str, count: int = 100, said: str = "real") -> None:
     """Have the first `count` images answered, in one transaction: a hundred would wait for the disk a hundred times."""
-    with database.writing(study.file) as connection:
+    with study.database.writing() as connection:
         connection.execute(
             "UPDATE images SET said = ?, answered = 'now' WHERE place <= ? AND participant = "
             "(SELECT number FROM participants WHERE code = ?)",
@@ -338,7 +337,7 @@ def test_another_word_is_no_answer(study: Study, said: str) -> None:
 def test_a_study_of_another_version_is_refused(
     study: Study, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    file = sqlite3.connect(study.file)
+    file = sqlite3.connect(study.database.file)
     file.execute("PRAGMA user_version = 2")
     file.close()
     assert cli.main(["turing", "--results", str(study.folder)]) == 2
@@ -353,8 +352,8 @@ def test_what_is_no_study_is_refused(tmp_path: Path, content: bytes) -> None:
 
 
 def test_a_study_cut_off_is_refused(study: Study) -> None:
-    content = study.file.read_bytes()
-    study.file.write_bytes(content[: len(content) // 2])
+    content = study.database.file.read_bytes()
+    study.database.file.write_bytes(content[: len(content) // 2])
     with pytest.raises(InputError, match="cannot be used"):
         open_study(study.folder).answers()
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import sqlite3
+import threading
+import weakref
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import closing, contextmanager
 from pathlib import Path
@@ -44,14 +46,59 @@ def create(file: Path, settings: Mapping[str, Any], sets: Iterable[tuple[Any, ..
         database.commit()
 
 
-def check(folder: Path) -> None:
-    """Raise InputError unless `folder` holds a study of this version."""
-    file = folder / FILE
-    if not file.is_file():
-        raise InputError(f"{folder} is not a study (it has no {FILE}): name the folder of --out.")
-    with reading(file) as database:
-        application = database.execute("PRAGMA application_id").fetchone()[0]
-        version = database.execute("PRAGMA user_version").fetchone()[0]
+class Database:
+    """The file of a study, open for as long as this is held; threads take turns, processes wait for each other.
+
+    Raises InputError unless `folder` holds a study of this version.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.file = folder / FILE
+        if not self.file.is_file():
+            raise InputError(
+                f"{folder} is not a study (it has no {FILE}): name the folder of --out."
+            )
+        self._turn = threading.Lock()
+        self._connection = sqlite3.connect(
+            f"{self.file.resolve().as_uri()}?mode=rw",
+            PATIENCE,
+            uri=True,
+            isolation_level=None,
+            check_same_thread=False,
+        )
+        weakref.finalize(self, self._connection.close)
+        with self.reading() as connection:
+            connection.execute("PRAGMA synchronous = FULL")  # an answer survives a power cut
+            application = connection.execute("PRAGMA application_id").fetchone()[0]
+            version = connection.execute("PRAGMA user_version").fetchone()[0]
+        _check(self.file, application, version)
+
+    @contextmanager
+    def reading(self) -> Iterator[sqlite3.Connection]:
+        """The connection, for this thread alone."""
+        try:
+            with self._turn:
+                yield self._connection
+        except sqlite3.DatabaseError as error:
+            raise InputError(
+                f"{self.file} cannot be used ({error}): look whether it is damaged, or the disk is "
+                "full."
+            ) from None
+
+    @contextmanager
+    def writing(self) -> Iterator[sqlite3.Connection]:
+        """The same as one transaction, which has the right to write from its start."""
+        with self.reading() as connection:
+            connection.execute("BEGIN IMMEDIATE")
+            try:
+                yield connection
+                connection.execute("COMMIT")
+            finally:
+                if connection.in_transaction:
+                    connection.execute("ROLLBACK")
+
+
+def _check(file: Path, application: int, version: int) -> None:
     if application != APPLICATION:
         raise InputError(f"{file} is not the file of a study: name the folder of --out.")
     if version != VERSION:
@@ -59,30 +106,3 @@ def check(folder: Path) -> None:
             f"{file} is of version {version}, and this program reads version {VERSION}: use the "
             "program that made it, or begin a new study."
         )
-
-
-@contextmanager
-def reading(file: Path) -> Iterator[sqlite3.Connection]:
-    """A connection of the caller's own: SQLite's are not for several threads at once."""
-    uri = f"{file.resolve().as_uri()}?mode=rw"
-    try:
-        with closing(sqlite3.connect(uri, PATIENCE, uri=True, isolation_level=None)) as database:
-            database.execute("PRAGMA synchronous = FULL")  # an answer survives a power cut
-            yield database
-    except sqlite3.DatabaseError as error:
-        raise InputError(
-            f"{file} cannot be used ({error}): look whether it is damaged, or the disk is full."
-        ) from None
-
-
-@contextmanager
-def writing(file: Path) -> Iterator[sqlite3.Connection]:
-    """The same as one transaction, which has the right to write from its start."""
-    with reading(file) as database:
-        database.execute("BEGIN IMMEDIATE")
-        try:
-            yield database
-            database.execute("COMMIT")
-        finally:
-            if database.in_transaction:
-                database.execute("ROLLBACK")

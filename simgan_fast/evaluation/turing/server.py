@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ipaddress
+import logging
 import signal
 import socket
 import threading
@@ -45,6 +46,7 @@ def serve(
     if not ipaddress.ip_address(address.partition("%")[0]).is_loopback:
         app = behind_token(app, study.access_token)
         path = f"/{study.access_token}/"
+    logging.getLogger("waitress.queue").setLevel(logging.ERROR)  # that requests wait is no news
     with listening, _signals_as_exits() as came:
         server = waitress.create_server(app, sockets=[listening], threads=THREADS, ident=None)
         try:

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from simgan_fast.errors import InputError
-from simgan_fast.evaluation.turing import database
+from simgan_fast.evaluation.turing.database import FILE, Database, create
 from simgan_fast.evaluation.turing.images import Sets, Window, common_window, draw, open_sets, png
 from simgan_fast.evaluation.turing.records import Answer, Due, Participant
 from simgan_fast.evaluation.turing.scores import KINDS
@@ -49,8 +49,8 @@ def begin_study(
     >>> study = begin_study("study", "photographs", "refined")  # doctest: +SKIP
     """
     folder = Path(folder)
-    if going_on := (folder / database.FILE).exists():
-        database.check(folder)
+    if going_on := (folder / FILE).exists():
+        Database(folder)  # refused before the sets are read
     else:
         require_absent_or_empty(folder)
     sets = open_sets(real, refined, raw, size=size, channels=channels)
@@ -59,7 +59,7 @@ def begin_study(
         rows = [(name, str(paths[name]), s.info["digest"], len(s)) for name, s in sets.items()]
         settings = _new_settings(common_window(sets))
         with folder_written_whole(folder) as part:
-            database.create(part / database.FILE, settings, rows)
+            create(part / FILE, settings, rows)
     return Study(folder, sets)
 
 
@@ -77,7 +77,6 @@ def open_study(folder: str | Path) -> Study:
     >>> len(open_study("study").answers())  # doctest: +SKIP
     1000
     """
-    database.check(Path(folder))
     return Study(Path(folder))
 
 
@@ -89,8 +88,8 @@ class Study:
 
     def __init__(self, folder: Path, images: Sets | None = None) -> None:
         self.folder = folder
-        self.file = folder / database.FILE
-        with database.reading(self.file) as connection:
+        self.database = Database(folder)
+        with self.database.reading() as connection:
             self._settings = dict(connection.execute("SELECT name, value FROM study"))
             self.sets = connection.execute("SELECT * FROM sets ORDER BY rowid").fetchall()
         self._images = images or {}
@@ -124,7 +123,7 @@ class Study:
         """
         if not CODE.fullmatch(code):
             raise InputError("this is no participant's code: begin on the start page.")
-        with database.writing(self.file) as connection:
+        with self.database.writing() as connection:
             number = connection.execute("SELECT count(*) + 1 FROM participants").fetchone()[0]
             arm = "raw" if "raw" in self._images and number % 2 == 0 else "refined"
             person = Participant(number, code, arm, secrets.randbits(63), _now())
@@ -149,7 +148,7 @@ class Study:
 
     def due(self, code: str) -> Due | None:
         """Where the participant stands; None where there is no such one."""
-        with database.reading(self.file) as connection:
+        with self.database.reading() as connection:
             return _due(connection, code)
 
     def answer(self, code: str, image: str, said: str) -> tuple[bool, Due | None]:
@@ -159,7 +158,7 @@ class Study:
         """
         if said not in KINDS:
             raise InputError(f"the answer {said!r:.40} came: want 'real' or 'synthetic'.")
-        with database.writing(self.file) as connection:
+        with self.database.writing() as connection:
             due = _due(connection, code)
             counts = due is not None and due.image is not None and due.image == image
             if counts:
@@ -171,7 +170,7 @@ class Study:
 
     def examples(self, code: str) -> dict[str, list[str]]:
         """The ids of the participant's 20 real and 20 synthetic examples."""
-        with database.reading(self.file) as connection:
+        with self.database.reading() as connection:
             rows = connection.execute(
                 "SELECT truth, id FROM images JOIN participants ON participant = number "
                 "WHERE code = ? AND place IS NULL ORDER BY images.rowid",
@@ -181,7 +180,7 @@ class Study:
 
     def png(self, image: str) -> bytes | None:
         """The PNG of an image by its id; None where there is no such one."""
-        with database.reading(self.file) as connection:
+        with self.database.reading() as connection:
             found = connection.execute(
                 "SELECT truth, arm, row FROM images JOIN participants ON participant = number "
                 "WHERE id = ?",
@@ -219,7 +218,7 @@ class Study:
         ]
 
     def _rows(self, query: str) -> list[Any]:
-        with database.reading(self.file) as connection:
+        with self.database.reading() as connection:
             return connection.execute(query).fetchall()
 
 
