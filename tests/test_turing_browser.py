@@ -21,6 +21,7 @@ from turing_sets import write_sets
 from simgan_fast.evaluation.turing.study import Study, open_study
 
 pytestmark = [
+    pytest.mark.slow,
     pytest.mark.skipif(EXECUTABLE is None, reason="there is no Chromium"),
     pytest.mark.skipif(
         not importlib.util.find_spec("waitress"), reason="Waitress is not installed"

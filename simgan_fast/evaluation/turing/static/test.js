@@ -31,15 +31,12 @@ function fit(room) {
   }
 }
 
-function fitAll() {
-  document.querySelectorAll(".room").forEach(fit);
-}
-
 async function show(due) {
   const image = document.getElementById("image").cloneNode();
   image.src = due.source;
   await image.decode();
   document.getElementById("image").replaceWith(image);
+  fit(image.parentElement);
   form.elements.image.value = due.image;
   document.getElementById("number").textContent = due.number;
   document.getElementById("done").value = due.number - 1;
@@ -78,5 +75,5 @@ document.addEventListener("keydown", (event) => {
   answer(said);
 });
 addEventListener("pageshow", (event) => event.persisted && location.reload());
-addEventListener("resize", fitAll);
-fitAll();
+const observer = new ResizeObserver((entries) => entries.forEach((entry) => fit(entry.target)));
+document.querySelectorAll(".room").forEach((room) => observer.observe(room));
