@@ -302,22 +302,32 @@ def test_joining_twice_is_one_participant(study: Study) -> None:
     assert len(study.participants()) == 1
 
 
-def test_many_at_once(study: Study) -> None:
-    """Four people, each in two windows that send the same last 20 answers: every image counts once."""
+def test_many_at_once(study: Study, sets: dict[str, Path]) -> None:
+    """Four people, each through two servers that are sent the same last 20 answers: every image counts once."""
     codes = [joined(study) for _ in range(4)]
     for code in codes:
         judge(study, code, 80)
+    other = begin_study(study.folder, sets["real"], sets["refined"])
 
-    def window(code: str) -> int:
+    def window(server: Study, code: str) -> int:
         counted = 0
-        while (due := study.due(code)) and due.image:
-            counted += study.answer(code, due.image, "real")[0]
+        while (due := server.due(code)) and due.image:
+            counted += server.answer(code, due.image, "real")[0]
         return counted
 
     with ThreadPoolExecutor(8) as pool:
-        counts = list(pool.map(window, codes + codes))
+        counts = list(pool.map(window, [study] * 4 + [other] * 4, codes + codes))
     assert len(study.answers()) == 400
     assert [a + b for a, b in zip(counts[:4], counts[4:], strict=True)] == [20] * 4
+
+
+def test_people_who_join_by_two_servers_at_once_have_numbers_of_their_own(
+    study: Study, sets: dict[str, Path]
+) -> None:
+    servers = [study, begin_study(study.folder, sets["real"], sets["refined"])] * 6
+    with ThreadPoolExecutor(6) as pool:
+        list(pool.map(joined, servers))
+    assert [person.number for person in study.participants()] == list(range(1, 13))
 
 
 @pytest.mark.parametrize("said", ["", "refined", "REAL", "x" * 10_000])
@@ -562,18 +572,19 @@ def test_nothing_but_pixels_tells_the_kinds_apart(study: Study) -> None:
 
 
 @needs_flask
-def test_no_page_holds_a_name_or_a_truth_before_its_answer(study: Study) -> None:
+def test_the_page_of_a_real_image_is_that_of_a_synthetic_one(study: Study) -> None:
     browser = page(study)
     address = begin(browser)
-    for _ in range(4):
+    truth = dict(study._rows("SELECT id, truth FROM images"))
+    pages: dict[str, set[str]] = {"real": set(), "synthetic": set()}
+    for number in range(1, 21):
         image = due_image(browser, address)
-        shown = browser.get(address).text
-        assert not re.search(r"(real|refined)-\d", shown)
-        question = shown[shown.index('class="question"') : shown.index("</form>")]
-        kind = next(a for a in study._rows("SELECT id, truth, row FROM images") if a[0] == image)
-        other = question.replace("real", "").replace("synthetic", "")
-        assert kind[1] not in other
+        shown = browser.get(address).text.replace(image, "ID")
+        assert not re.search(r"(real|refined)-\d+\.png", shown)
+        shown = shown.replace(f"{number} of 100", "N of 100").replace(f">{number}<", ">N<")
+        pages[truth[image]].add(shown.replace(f'value="{number - 1}"', 'value="N"'))
         browser.post(f"{address}/answer", data={"image": image, "said": "real"})
+    assert pages["real"] == pages["synthetic"] and len(pages["real"]) == 1
 
 
 @needs_flask
