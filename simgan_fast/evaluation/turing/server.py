@@ -51,7 +51,9 @@ def serve(
         server = waitress.create_server(app, sockets=[listening], threads=THREADS, ident=None)
         try:
             started(f"http://{_shown(address)}:{port}{path}")
-            server.run()  # returns on SystemExit
+            server.run()
+        except SystemExit:
+            pass
         finally:
             server.close()
     raise Interrupted(next(iter(came), signal.SIGINT), "stopped; every answer given is saved")
@@ -75,8 +77,8 @@ def _listen(host: str, port: int) -> socket.socket:
         listening.close()
         reason = error.strerror or str(error)
         raise InputError(
-            f"port {port} of {host} cannot be served ({reason}): name another --port, or 0 for a "
-            "free one."
+            f"port {port} of {host} cannot be served ({reason}): name another --host or "
+            "--port, or port 0 for a free one."
         ) from None
     return listening
 
@@ -100,7 +102,8 @@ def _signals_as_exits() -> Iterator[list[int]]:
 
     def note(number: int, _frame: FrameType | None) -> None:
         came.append(number)
-        raise SystemExit
+        if len(came) == 1:  # a second one does not disturb the ending
+            raise SystemExit
 
     if threading.current_thread() is not threading.main_thread():
         yield came
