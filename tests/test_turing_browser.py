@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import importlib.util
 import os
-import signal
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -34,10 +33,8 @@ PICTURES = os.environ.get("SIMGAN_FAST_PICTURES")
 @pytest.fixture(scope="module")
 def served_study(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Study, str]]:
     folder = tmp_path_factory.mktemp("turing")
-    server, url = served(folder / "study", write_sets(folder))
-    yield open_study(folder / "study"), url
-    server.send_signal(signal.SIGINT)
-    server.communicate(timeout=20)
+    with served(folder / "study", write_sets(folder)) as (_, url):
+        yield open_study(folder / "study"), url
 
 
 @pytest.fixture(scope="module")

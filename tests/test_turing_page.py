@@ -264,24 +264,24 @@ def fetch(url: str, **data: str) -> str:
 
 def test_a_killed_server_loses_no_answer(tmp_path: Path, sets: dict[str, Path]) -> None:
     """Killed after three answers; then served on all interfaces, a fourth, and stopped by Ctrl-C."""
-    code, file = new_code(), tmp_path / "results.json"
-    server, url = served(tmp_path / "study", sets)
-    fetch(f"{url}start", code=code)
-    for _ in range(3):
-        answer_by_form(url, code)
-    server.kill()
-    server.communicate()
-    assert url.startswith("http://127.0.0.1:") and url.count("/") == 3
-    assert len(open_study(tmp_path / "study").answers()) == 3
-    server, url = served(tmp_path / "study", sets, "--host", "0.0.0.0", "--json", str(file))
-    port = urllib.parse.urlsplit(url).port
-    token = open_study(tmp_path / "study").access_token
-    assert url.endswith(f":{port}/{token}/")
-    answer_by_form(f"http://127.0.0.1:{port}/{token}/", code)
-    server.send_signal(signal.SIGINT)
-    error = server.communicate(timeout=20)[1]
-    assert server.returncode == 130
-    assert error == "simgan-fast: stopped; every answer given is saved\n"
+    code, study, file = new_code(), tmp_path / "study", tmp_path / "results.json"
+    with served(study, sets) as (server, url):
+        assert url.startswith("http://127.0.0.1:") and url.count("/") == 3
+        fetch(f"{url}start", code=code)
+        for _ in range(3):
+            answer_by_form(url, code)
+        server.kill()
+    assert len(open_study(study).answers()) == 3
+    with served(study, sets, "--host", "0.0.0.0", "--json", str(file)) as (server, url):
+        port, token = urllib.parse.urlsplit(url).port, open_study(study).access_token
+        assert url.endswith(f":{port}/{token}/")
+        answer_by_form(f"http://127.0.0.1:{port}/{token}/", code)
+        server.send_signal(signal.SIGINT)
+        error = server.communicate(timeout=20)[1]
+    assert (server.returncode, error) == (
+        130,
+        "simgan-fast: stopped; every answer given is saved\n",
+    )
     assert json.loads(file.read_text())["arms"][0]["pooled"]["answers"] == 4
 
 
