@@ -16,6 +16,7 @@ from simgan_fast.jobs.report import report
 from simgan_fast.jobs.show import show
 from simgan_fast.jobs.simulate import simulate
 from simgan_fast.jobs.train import resume, train
+from simgan_fast.jobs.turing import turing, turing_results
 from simgan_fast.jobs.verify import verify
 from simgan_fast.memory import keep_freed_memory
 from simgan_fast.models.discriminator import GlobalDiscriminator, PatchDiscriminator
@@ -45,5 +46,7 @@ __all__ = [
     "show",
     "simulate",
     "train",
+    "turing",
+    "turing_results",
     "verify",
 ]

@@ -21,6 +21,7 @@ from simgan_fast.commands import (
     show,
     simulate,
     train,
+    turing,
     verify,
 )
 from simgan_fast.errors import InputError, Interrupted, TrainingDiverged
@@ -37,6 +38,7 @@ EXAMPLES = """examples:
   simgan-fast export refined refined.h5 --format hdf5
   simgan-fast evaluate gaze --train raw=simulated --train refined=refined --test
   labelled_photographs
+  simgan-fast turing --real photographs --refined refined --out study
 """
 
 
@@ -94,6 +96,7 @@ def _parser() -> argparse.ArgumentParser:
         refine,
         export,
         evaluate,
+        turing,
         info,
     ):
         module.add(commands)
