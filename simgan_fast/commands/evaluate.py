@@ -6,7 +6,7 @@ import argparse
 import json
 from typing import Any
 
-from simgan_fast.commands import command, evaluate_realism, image_size, named_sets
+from simgan_fast.commands import command, evaluate_labels, evaluate_realism, image_size, named_sets
 from simgan_fast.errors import InputError
 from simgan_fast.files import written_whole
 
@@ -20,6 +20,7 @@ def add(commands: Any) -> None:
     parser = commands.add_parser("evaluate", help="measure what a set is worth")
     kinds = parser.add_subparsers(title="measures", metavar="MEASURE", required=True)
     evaluate_realism.add(kinds)
+    evaluate_labels.add(kinds)
     gaze = command(
         kinds,
         "gaze",

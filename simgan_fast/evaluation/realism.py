@@ -27,7 +27,7 @@ from simgan_fast.evaluation.random_features import (
     feature_scale,
     random_features,
 )
-from simgan_fast.evaluation.side_by_side import side_by_side
+from simgan_fast.evaluation.side_by_side import checked_seed, side_by_side
 from simgan_fast.evaluation.two_sample import (
     Accuracy,
     ClassifierTraining,
@@ -105,7 +105,7 @@ def evaluate_realism(
     """
     training = training or ClassifierTraining()
     count = _images_each(real, sets, most)
-    rng = np.random.default_rng(_checked_seed(seed))
+    rng = np.random.default_rng(checked_seed(seed))
     halves = _drawn(real, 2 * count, rng)
     first, second = halves[:count], halves[count:]
     others = {"": second} | {name: _drawn(images, count, rng) for name, images in sets.items()}
@@ -194,12 +194,6 @@ def _images_each(real: ImageSet, sets: Mapping[str, ImageSet], most: int) -> int
             "the other."
         )
     return min(most, len(real) // 2, *map(len, sets.values()))
-
-
-def _checked_seed(seed: int) -> int:
-    if not 0 <= seed < 2**63:
-        raise InputError(f"seed is {seed}: want 0 to 2^63 - 1.")
-    return seed
 
 
 def _drawn(images: ImageSet, count: int, rng: np.random.Generator) -> Tensor:

@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Hashable, Mapping
+from collections.abc import Callable, Hashable, Iterator, Mapping
 from concurrent.futures import FIRST_EXCEPTION, wait
+from contextlib import contextmanager
 from typing import TypeVar
 
 import torch
 
 from simgan_fast.devices import single_threads
-from simgan_fast.errors import TrainingDiverged
+from simgan_fast.errors import InputError, TrainingDiverged
 from simgan_fast.progress import Progress
 
 Key = TypeVar("Key", bound=Hashable)
 Result = TypeVar("Result")
+SEEDS = 2**63
+_generator = threading.Lock()
 
 
 def side_by_side(
@@ -40,6 +43,21 @@ def side_by_side(
             shared.stop()
             pool.shutdown(wait=True, cancel_futures=True)
             raise
+
+
+@contextmanager
+def first_weights(seed: int) -> Iterator[None]:
+    """Draw first weights within, by `seed`: they come from torch's one generator, which all threads share."""
+    with _generator, torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        yield
+
+
+def checked_seed(seed: int) -> int:
+    """`seed`, if numpy, torch and Philox all take it; else InputError."""
+    if not 0 <= seed < SEEDS:
+        raise InputError(f"seed is {seed}: want 0 to 2^63 - 1.")
+    return seed
 
 
 class _SharedProgress(Progress):

@@ -14,11 +14,11 @@ from torch.nn import functional as F
 
 from simgan_fast.data.feed import ResidentFeed
 from simgan_fast.errors import InputError
+from simgan_fast.evaluation.side_by_side import SEEDS, first_weights
 from simgan_fast.ops import gather_normalize
 from simgan_fast.progress import Progress
 
 TWO_SAMPLE_STREAM = 48  # of the keyed permutation; one more for each fold
-SEEDS = 2**63  # numpy and torch take no more
 QUANTILE = 1.959964  # of the normal distribution, for 95 %
 PREDICTION_BATCH = 256
 
@@ -142,9 +142,7 @@ def _fold(
     seed: int,
     number: int,
 ) -> Fold:
-    """The job of one fold. Its first weights come from torch's one generator, so they are drawn here, not in it."""
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed((seed * training.folds + number) % SEEDS)
+    with first_weights((seed * training.folds + number) % SEEDS):
         network = DomainClassifier(images.shape[1]).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     rows, asked = torch.nonzero(~held_out)[:, 0], torch.nonzero(held_out)[:, 0]
 
