@@ -18,6 +18,7 @@ from PIL import Image
 from simgan_fast import cli
 from simgan_fast.data import PackedWriter
 from simgan_fast.errors import InputError, TrainingDiverged
+from simgan_fast.evaluation.altered_looks import altered_looks
 from simgan_fast.evaluation.gaze import GazeTraining, pitch_yaw_to_vector
 from simgan_fast.evaluation.label_measures import evaluate_labels, labels_table
 from simgan_fast.evaluation.label_pairs import matched, pixel_change
@@ -168,6 +169,25 @@ def test_unusable_settings_are_refused(settings: dict[str, Any], message: str) -
         LandmarkTraining(**settings)
 
 
+def test_altered_looks_are_others_with_nothing_moved() -> None:
+    images = dots().load()[:200]
+    looks = altered_looks(images, seed=1)
+    assert looks.dtype == torch.uint8 and torch.equal(looks, altered_looks(images, seed=1))
+    assert not torch.equal(looks, altered_looks(images, seed=2))
+    assert (looks != images).float().mean() > 0.8
+    shift = torch.roll(images, 2, 3)
+    like = [
+        torch.corrcoef(torch.stack([looks.float().flatten(), x.float().flatten()]))[0, 1]
+        for x in (images, shift)
+    ]
+    assert like[0] > like[1] + 0.05
+
+
+def test_altered_looks_keep_16_bits() -> None:
+    deep = torch.from_numpy(dots().pixels[:3].astype(np.uint16) * 200)
+    assert altered_looks(deep, seed=0).dtype == torch.uint16
+
+
 # Pairs and pixels
 
 
@@ -309,7 +329,7 @@ def test_the_command(
 def _setting(settings: Any) -> Any:
     """An `__init__` that gives every new object the fields of `settings`."""
 
-    def init(self: Any) -> None:
+    def init(self: Any, **_: Any) -> None:
         for name, value in vars(settings).items():
             object.__setattr__(self, name, value)
 

@@ -103,5 +103,10 @@ def rows_of(images: Tensor, rows: Sequence[int] | NDArray[np.intp]) -> Tensor:
     return torch.from_numpy(images.numpy()[rows])
 
 
+def joined(parts: Sequence[Tensor]) -> Tensor:
+    """The images of all parts, by numpy as well."""
+    return torch.from_numpy(np.concatenate([part.numpy() for part in parts]))
+
+
 def _stem(name: str) -> str:
     return str(PurePosixPath(name).with_suffix(""))

@@ -20,8 +20,9 @@ FAR = 2.0  # pixels: a shift that is counted
 class Shift:
     """How far an estimate moves from a raw image to its refined counterpart; all over held-out images.
 
-    `mean`, `std`, `rms`: of the distance of the two estimates, in pixels, or degrees for gaze; of several points (the
-    lids) an image's distance is the mean over them. `far`: share of images with a distance above 2 (None for gaze).
+    `mean`, `std`, `median`, `rms`: of the distance of the two estimates, in pixels, or degrees for gaze; of several
+    points (the lids) an image's distance is the mean over them. `far`: share of images with a distance above 2 (None
+    for gaze).
     `offset`: the mean shift (x, y) in pixels, or (pitch, yaw) in degrees: what all images have in common.
 
     `error_raw_mean`, `error_raw_std`: distance of the raw images' estimate from the label, which is how well the
@@ -30,6 +31,7 @@ class Shift:
 
     mean: float
     std: float
+    median: float
     rms: float
     far: float | None
     offset: tuple[float, float]
@@ -70,6 +72,7 @@ def _shift(
     return Shift(
         mean=float(distance.mean()),
         std=float(distance.std()),
+        median=float(np.median(distance)),
         rms=float(np.sqrt((distance**2).mean())),
         far=far,
         offset=offset,

@@ -27,7 +27,7 @@ PREDICTION_BATCH = 256
 class LandmarkTraining:
     """Settings of one training of the estimator; docs/realism.md has what they give."""
 
-    updates: int = 1000
+    updates: int = 2000
     batch_size: int = 32
     learning_rate: float = 3e-3  # of Adam, at its highest
     warm_up: int = 50  # updates of linear rise; a cosine takes the rate to 0 at the end
