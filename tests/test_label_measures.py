@@ -23,7 +23,7 @@ from simgan_fast.evaluation.gaze import GazeTraining, pitch_yaw_to_vector
 from simgan_fast.evaluation.label_measures import evaluate_labels, labels_table
 from simgan_fast.evaluation.label_pairs import matched, pixel_change
 from simgan_fast.evaluation.label_pictures import heat_map, save_label_pictures
-from simgan_fast.evaluation.label_shifts import gaze_shift, point_shift
+from simgan_fast.evaluation.label_shifts import gaze_shift, moved_right, point_shift
 from simgan_fast.evaluation.landmarks import (
     LandmarkEstimator,
     LandmarkTraining,
@@ -95,6 +95,7 @@ def test_a_shift_of_3_pixels_is_found() -> None:
     assert pupil["mean"] == pytest.approx(3, abs=0.7)
     assert pupil["offset"] == (pytest.approx(3, abs=0.7), pytest.approx(0, abs=0.4))
     assert pupil["far"] > 0.8
+    assert pupil["response"] == pytest.approx(1, abs=0.25)
     assert pupil["error_refined_mean"] == pytest.approx(3, abs=0.7)
     lids = moved_by_3()["shifts"]["eyelids"]
     assert lids["offset"] == (pytest.approx(3, abs=1), pytest.approx(0, abs=0.5))
@@ -119,12 +120,17 @@ def test_noise_moves_no_pupil() -> None:
 
 def test_point_shift_of_known_points() -> None:
     before, after = np.zeros((2, 2, 2)), np.array([[[3.0, 4.0], [0, 0]], [[0, 1], [0, 1]]])
-    shift = point_shift(before, after, before + [0, 1])
+    shift = point_shift(before, after, after + [1.5, 0], before + [0, 1])
     assert shift.mean == pytest.approx((2.5 + 1) / 2)
     assert shift.std == pytest.approx(0.75) and shift.far == 0.5
     assert shift.rms == pytest.approx(np.sqrt((2.5**2 + 1) / 2))
-    assert shift.offset == pytest.approx((0.75, 1.5))
+    assert shift.offset == pytest.approx((0.75, 1.5)) and shift.response == 0.75
     assert (shift.error_raw_mean, shift.error_raw_std) == (1, 0)
+
+
+def test_images_are_moved_right() -> None:
+    images = torch.arange(10, dtype=torch.uint8).reshape(1, 1, 2, 5)
+    assert moved_right(images)[0, 0].tolist() == [[0, 0, 0, 1, 2], [5, 5, 5, 6, 7]]
 
 
 def test_gaze_shift_of_known_angles() -> None:

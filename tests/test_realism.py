@@ -299,6 +299,22 @@ def test_a_set_and_itself_give_exactly_one_half() -> None:
     assert right(eyes(400, 0), eyes(400, 0)) == 0.5
 
 
+@pytest.mark.parametrize("same", [False, True])
+def test_near_duplicates_mislead_the_test(same: bool) -> None:
+    """Ten frames of each scene: two sets of other scenes are told apart; two sets of one source fall below one half."""
+    noise = np.random.default_rng(0).normal(0, 2, (2, 200, 1, *SIZE))
+    scenes = (
+        (np.arange(200), np.arange(200))
+        if same
+        else (np.arange(200) // 10, 20 + np.arange(200) // 10)
+    )
+    x, y = (rounded(eyes(400, 0)[rows] + noise[i]) for i, rows in enumerate(scenes))
+    accuracy = right(
+        x, y, ClassifierTraining(folds=2 if not same else 4, updates=150, batch_size=32)
+    )
+    assert accuracy < 0.42 if same else accuracy > 0.9
+
+
 def test_the_same_pixels_are_in_the_same_fold() -> None:
     images = eyes(400, 0)[[0, 1, 2, 3, 0, 1, 4, 5, 4, 4]]
     folds = fold_numbers(images, 4, 3, seed=0)

@@ -25,7 +25,7 @@ from simgan_fast.evaluation.label_pairs import (
     pixel_change,
     rows_of,
 )
-from simgan_fast.evaluation.label_shifts import FAR, Shift, gaze_shift, point_shift
+from simgan_fast.evaluation.label_shifts import FAR, Shift, gaze_shift, moved_right, point_shift
 from simgan_fast.evaluation.landmarks import (
     LandmarkTraining,
     predict_landmarks,
@@ -54,9 +54,9 @@ def evaluate_labels(
     Shrivastava et al. 2017 (section 3.1, "Preserving ground truth") had people mark the pupil in 100 raw and refined
     images: 1.1 +- 0.8 pixels apart. Here estimators take the people's place. One for `pupil` and `eyelids` and one for
     gaze are trained on one half of the raw images, as they are and in altered looks; then they look at the other half,
-    raw and refined. The shift is the distance of the two estimates. A look that an estimator has never seen can mislead
-    it, so a shift is more often too large than too small. Its error on raw images is the floor: a shift below it is no
-    evidence that anything moved.
+    raw and refined. The shift is the distance of the two estimates. Its error on raw images is the floor: a shift below
+    it is no evidence that anything moved. A look that it has never seen can mislead it, which makes a shift too large,
+    or make it slow to follow, which makes it too small: `response` tells.
 
     Args:
         raw: the set that was refined, with whichever of the labels `pupil`, `eyelids` and gaze it has.
@@ -92,14 +92,15 @@ def evaluate_labels(
     first = 0
     for name, true in points.items():
         part = slice(first, first := first + true.shape[1])
-        before, after = (estimate[:, part] for estimate in found["points"])
-        shifts[name] = point_shift(before, after, true[unseen])
+        before, after, moved = (estimate[:, part] for estimate in found["points"])
+        shifts[name] = point_shift(before, after, moved, true[unseen])
         if name == "pupil":
             pupils["pupil_raw_px"], pupils["pupil_refined_px"] = (
                 estimate[:, 0].round(4).tolist() for estimate in (before, after)
             )
     if gaze is not None:
-        shifts["gaze"] = gaze_shift(*found["gaze"], gaze[unseen])
+        before, after = found["gaze"]
+        shifts["gaze"] = gaze_shift(before, after, gaze[unseen])
     return {
         "change": dataclasses.asdict(pixel_change(pairs.raw, pairs.refined)),
         "shifts": {name: dataclasses.asdict(shift) for name, shift in shifts.items()},
@@ -115,23 +116,15 @@ def evaluate_labels(
 def labels_table(results: Mapping[str, Any]) -> str:
     """Text of what `evaluate_labels` found: a line per label."""
     change = results["change"]
-    titles = (
-        "label",
-        "shift",
-        "median",
-        "rms",
-        f"above {FAR:g} px %",
-        "common shift",
-        "error on raw",
-    )
-    rows: list[tuple[str, ...]] = [(*titles, "on refined")]
+    titles = ("label", "shift", "median", "rms", f"above {FAR:g} px %", "common shift", "response")
+    rows: list[tuple[str, ...]] = [(*titles, "error on raw", "on refined")]
     for name, shift in results["shifts"].items():
         rows.append((f"{name}, {'px' if shift['far'] is not None else 'deg'}", *_cells(shift)))
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     lines = ["  ".join(map(str.ljust, row, widths)).rstrip() for row in rows]
     lines.append(
         f"estimators trained on {results['pairs'] - results['held_out']} raw images, asked about "
-        f"{results['held_out']} others, raw and refined; a shift below the error on raw is none"
+        f"{results['held_out']} others, raw and refined"
     )
     if not results["shifts"]:
         lines = ["no pupil, eyelids or gaze among the labels: only pixels were compared"]
@@ -152,6 +145,7 @@ def _cells(shift: Mapping[str, Any]) -> tuple[str, ...]:
         f"{shift['rms']:.2f}",
         f"{100 * shift['far']:.1f}" if shift["far"] is not None else "",
         f"{x:+.2f}, {y:+.2f}",
+        f"{shift['response']:.2f}" if shift["response"] is not None else "",
         f"{shift['error_raw_mean']:.2f} +- {shift['error_raw_std']:.2f}",
         f"{shift['error_refined_mean']:.2f} +- {shift['error_refined_std']:.2f}",
     )
@@ -165,7 +159,7 @@ def _estimates(
     seed: int,
     landmark_training: LandmarkTraining,
     gaze_training: GazeTraining,
-) -> dict[str, tuple[Floats, Floats]]:
+) -> dict[str, tuple[Floats, ...]]:
     """`points` and `gaze`, where there are labels: estimates of the held-out images, raw and refined."""
     seen, unseen = halves
     raw, refined = rows_of(pairs.raw, unseen), rows_of(pairs.refined, unseen)
@@ -173,21 +167,22 @@ def _estimates(
     looks = [altered_looks(train, (seed + look) % SEEDS) for look in range(LOOKS)]
     train, seen = joined([train, *looks]), np.tile(seen, LOOKS + 1)
 
-    def find_points(progress: Progress) -> tuple[Floats, Floats]:
+    def find_points(progress: Progress) -> tuple[Floats, ...]:
         assert points is not None
         estimator = train_landmark_estimator(
             train, points[seen], landmark_training, seed=seed, progress=progress
         )
-        return predict_landmarks(estimator, raw), predict_landmarks(estimator, refined)
+        asked = (raw, refined, moved_right(refined))
+        return tuple(predict_landmarks(estimator, images) for images in asked)
 
-    def find_gaze(progress: Progress) -> tuple[Floats, Floats]:
+    def find_gaze(progress: Progress) -> tuple[Floats, ...]:
         assert gaze is not None
         estimator = train_gaze_estimator(
             train, gaze[seen], gaze_training, seed=seed, progress=progress
         )
-        return predict_gaze(estimator, raw), predict_gaze(estimator, refined)
+        return tuple(predict_gaze(estimator, images) for images in (raw, refined))
 
-    jobs: dict[str, Callable[[Progress], tuple[Floats, Floats]]] = {}
+    jobs: dict[str, Callable[[Progress], tuple[Floats, ...]]] = {}
     updates = 0
     if points is not None:
         jobs["points"], updates = find_points, updates + landmark_training.updates
