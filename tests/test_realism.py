@@ -299,20 +299,19 @@ def test_a_set_and_itself_give_exactly_one_half() -> None:
     assert right(eyes(400, 0), eyes(400, 0)) == 0.5
 
 
-@pytest.mark.parametrize("same", [False, True])
-def test_near_duplicates_mislead_the_test(same: bool) -> None:
-    """Ten frames of each scene: two sets of other scenes are told apart; two sets of one source fall below one half."""
+def test_frames_of_other_scenes_are_told_apart() -> None:
+    """Ten near duplicates of each scene, in two sets that differ in nothing but the scenes."""
     noise = np.random.default_rng(0).normal(0, 2, (2, 200, 1, *SIZE))
-    scenes = (
-        (np.arange(200), np.arange(200))
-        if same
-        else (np.arange(200) // 10, 20 + np.arange(200) // 10)
-    )
-    x, y = (rounded(eyes(400, 0)[rows] + noise[i]) for i, rows in enumerate(scenes))
-    accuracy = right(
-        x, y, ClassifierTraining(folds=2 if not same else 4, updates=150, batch_size=32)
-    )
-    assert accuracy < 0.42 if same else accuracy > 0.9
+    scenes = np.arange(200) // 10
+    x, y = (rounded(eyes(400, 0)[first + scenes] + noise[i]) for i, first in enumerate((0, 20)))
+    assert right(x, y) > 0.9
+
+
+def test_frames_of_the_same_scenes_fall_below_one_half() -> None:
+    """A network that knows a frame by heart is wrong about the other set's frame of the same scene."""
+    noise = np.random.default_rng(0).normal(0, 2, (2, 200, 1, *SIZE))
+    x, y = (rounded(eyes(400, 0)[:200] + part) for part in noise)
+    assert right(x, y, ClassifierTraining(folds=4, updates=150, batch_size=32)) < 0.42
 
 
 def test_the_same_pixels_are_in_the_same_fold() -> None:
@@ -375,6 +374,16 @@ def test_realism_is_the_same_on_any_number_of_threads() -> None:
         finally:
             torch.set_num_threads(1)
     assert found[0]["sets"]["same"]["classifier"] == found[1]["sets"]["same"]["classifier"]
+
+
+def test_small_colour_images_of_16_bits_are_compared() -> None:
+    noise = np.random.default_rng(0).integers(0, 60_000, (384, 3, 8, 8)).astype(np.uint16)
+    brief = ClassifierTraining(folds=2, updates=2, batch_size=8)
+    sets = {"same": MemorySet(noise[256:])}
+    found = evaluate_realism(MemorySet(noise[:256]), sets, training=brief)
+    assert found["images"] == 128
+    assert list(found["reference"]["octaves_db"]) == ["under 4 px", "4 to 8 px"]
+    assert abs(found["sets"]["same"]["intensity"]) < 500
 
 
 def test_unusable_sets_are_refused() -> None:
