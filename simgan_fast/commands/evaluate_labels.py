@@ -27,6 +27,9 @@ def add(kinds: Any) -> None:
         "--size", type=image_size, help="HEIGHTxWIDTH that image folders are resized to"
     )
     parser.add_argument(
+        "--channels", type=int, choices=(1, 3), help="1: grey, 3: RGB (default: as the raw images)"
+    )
+    parser.add_argument(
         "--seed", type=int, default=0, help="of halves and first weights (default: %(default)s)"
     )
     parser.add_argument("--json", metavar="FILE", help="write all numbers to this file")
@@ -42,8 +45,10 @@ def run(arguments: argparse.Namespace) -> None:
 
     if arguments.out:
         require_absent_or_empty(arguments.out)
-    raw = open_images(arguments.raw, size=arguments.size, labels=arguments.truth)
-    refined = open_images(arguments.refined, size=arguments.size)
+    options = {"size": arguments.size, "channels": arguments.channels}
+    raw = open_images(arguments.raw, labels=arguments.truth, **options)
+    channels, *size = raw.shape
+    refined = open_images(arguments.refined, size=(size[0], size[1]), channels=channels)
     results = evaluate_labels(raw, refined, seed=arguments.seed)
     if arguments.out:
         save_label_pictures(results, raw, refined, arguments.out)

@@ -32,6 +32,9 @@ def add(kinds: Any) -> None:
         "--size", type=image_size, help="HEIGHTxWIDTH that image folders are resized to"
     )
     parser.add_argument(
+        "--channels", type=int, choices=(1, 3), help="1: grey, 3: RGB (default: as the real images)"
+    )
+    parser.add_argument(
         "--seed", type=int, default=0, help="of draws and first weights (default: %(default)s)"
     )
     parser.add_argument("--json", metavar="FILE", help="write all numbers to this file")
@@ -42,7 +45,7 @@ def run(arguments: argparse.Namespace) -> None:
     from simgan_fast.evaluation.realism import evaluate_realism, realism_table
 
     paths = named_sets("--images", arguments.images)
-    real = open_images(arguments.real, size=arguments.size)
+    real = open_images(arguments.real, size=arguments.size, channels=arguments.channels)
     channels, *size = real.shape
     sets = {
         name: open_images(path, size=(size[0], size[1]), channels=channels)
