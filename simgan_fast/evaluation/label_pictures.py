@@ -37,19 +37,20 @@ def heat_map(values: ArrayLike, unit: str = "grey levels") -> NDArray[np.uint8]:
     """A picture [height, width, 3] of values [h, w] from 0 up: black, red, yellow, white, with its scale below.
 
     >>> heat_map(np.eye(35, 55)).shape
-    (176, 244, 3)
+    (196, 244, 3)
     """
     heat = np.asarray(values, np.float64)
     top = max(float(heat.max()), 1e-9)
     width, height = shown_size(heat.shape[1], heat.shape[0])
-    sheet = Image.new("RGB", (width + 2 * MARGIN, height + BAR + LINE + 3 * MARGIN - 13), "white")
+    below = height + 2 * MARGIN
+    sheet = Image.new("RGB", (width + 2 * MARGIN, below + BAR + LINE), "white")
     picture = Image.fromarray(_coloured(heat / top))
     sheet.paste(picture.resize((width, height), Image.Resampling.NEAREST), (MARGIN, MARGIN))
     bar = np.broadcast_to(np.linspace(0, 1, width), (BAR, width))
-    sheet.paste(Image.fromarray(_coloured(bar)), (MARGIN, height + 2 * MARGIN - 4))
-    pen, below = ImageDraw.Draw(sheet), height + 2 * MARGIN + BAR
-    pen.text((MARGIN, below), "0", "black")
-    pen.text((MARGIN + width, below), f"{top:.1f} {unit}", "black", anchor="ra")
+    sheet.paste(Image.fromarray(_coloured(bar)), (MARGIN, below))
+    pen = ImageDraw.Draw(sheet)
+    pen.text((MARGIN, below + BAR + 2), "0", "black")
+    pen.text((MARGIN + width, below + BAR + 2), f"{top:.1f} {unit}", "black", anchor="ra")
     return np.asarray(sheet)
 
 
