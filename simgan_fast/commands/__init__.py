@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from simgan_fast.data.export import FORMATS
+from simgan_fast.errors import InputError
 
 
 def command(
@@ -39,3 +40,11 @@ def add_format(parser: argparse.ArgumentParser, default: str) -> None:
         default=default,
         help="what is written; arrow is a packed set (default: %(default)s)",
     )
+
+
+def named_sets(option: str, texts: Sequence[str]) -> dict[str, str]:
+    """Name -> path of every NAME=SET; InputError where there is another, or a name comes twice."""
+    named = [text.partition("=") for text in texts]
+    if any(not path for _, _, path in named) or len({name for name, _, _ in named}) < len(named):
+        raise InputError(f"{option} takes NAME=SET, with a different NAME each time.")
+    return {name: path for name, _, path in named}

@@ -6,7 +6,7 @@ import argparse
 import json
 from typing import Any
 
-from simgan_fast.commands import command, image_size
+from simgan_fast.commands import command, evaluate_labels, evaluate_realism, image_size, named_sets
 from simgan_fast.errors import InputError
 from simgan_fast.files import written_whole
 
@@ -19,6 +19,8 @@ def add(commands: Any) -> None:
     )
     parser = commands.add_parser("evaluate", help="measure what a set is worth")
     kinds = parser.add_subparsers(title="measures", metavar="MEASURE", required=True)
+    evaluate_realism.add(kinds)
+    evaluate_labels.add(kinds)
     gaze = command(
         kinds,
         "gaze",
@@ -69,14 +71,12 @@ def run_gaze(arguments: argparse.Namespace) -> None:
     from simgan_fast.evaluation.gaze import GazeTraining, evaluate_gaze, gaze_table, write_curve
     from simgan_fast.evaluation.gaze_curve import check_curve_file
 
-    named = [text.partition("=") for text in arguments.train]
-    if any(not path for _, _, path in named) or len({name for name, _, _ in named}) < len(named):
-        raise InputError("--train takes NAME=SET, with a different NAME each time.")
+    named = named_sets("--train", arguments.train)
     if arguments.seeds < 1:
         raise InputError(f"--seeds is {arguments.seeds}: train at least one estimator per set.")
     for path in arguments.curve:
         check_curve_file(path)
-    sets = {name: open_images(path, size=arguments.size) for name, _, path in named}
+    sets = {name: open_images(path, size=arguments.size) for name, path in named.items()}
     size = arguments.size or next(iter(sets.values())).shape[1:]
     test = open_images(arguments.test, size=size, labels=arguments.test_labels)
     training = GazeTraining(updates=arguments.updates)

@@ -5,9 +5,7 @@
 from __future__ import annotations
 
 import dataclasses
-import threading
-from collections.abc import Mapping, Sequence
-from concurrent.futures import FIRST_EXCEPTION, wait
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -15,8 +13,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from simgan_fast.devices import single_threads
-from simgan_fast.errors import InputError, TrainingDiverged
+from simgan_fast.errors import InputError
 from simgan_fast.evaluation.gaze_baselines import evaluate_baselines
 from simgan_fast.evaluation.gaze_curve import baseline_name, write_curve
 from simgan_fast.evaluation.gaze_labels import gaze_of
@@ -34,6 +31,7 @@ from simgan_fast.evaluation.gaze_training import (
     predict_gaze,
     train_gaze_estimator,
 )
+from simgan_fast.evaluation.side_by_side import side_by_side
 from simgan_fast.gaze import pitch_yaw_to_vector, vector_to_pitch_yaw
 from simgan_fast.progress import Progress
 
@@ -159,57 +157,21 @@ def _predictions(
     training: GazeTraining,
     device: str | torch.device,
 ) -> dict[tuple[str, int], NDArray[np.float64]]:
-    """What the estimator of each set and seed predicts.
+    """What the estimator of each set and seed predicts."""
 
-    On the CPU every estimator trains on one thread, as many at a time as torch has threads: so small a network gains
-    less from a second thread than a second network does, and the results are the same on any number of threads.
-    """
-    total = len(sets) * len(seeds) * training.updates
-    with Progress(total, "update", "evaluate gaze") as progress:
-        shared = _SharedProgress(progress)
-
-        def predict(name: str, seed: int) -> NDArray[np.float64]:
-            shared.note(f"{name}, seed {seed}")
+    def job(name: str, seed: int) -> Callable[[Progress], NDArray[np.float64]]:
+        def predict(progress: Progress) -> NDArray[np.float64]:
+            progress.note(f"{name}, seed {seed}")
             estimator = train_gaze_estimator(
-                *sets[name], training, seed=seed, device=device, progress=shared
+                *sets[name], training, seed=seed, device=device, progress=progress
             )
             return predict_gaze(estimator, test_images)
 
-        jobs = [(name, seed) for name in sets for seed in seeds]
-        if torch.device(device).type != "cpu":
-            return {job: predict(*job) for job in jobs}
-        with single_threads() as pool:
-            try:
-                futures = {job: pool.submit(predict, *job) for job in jobs}
-                for future in wait(futures.values(), return_when=FIRST_EXCEPTION).done:
-                    future.result()  # raises what it failed with
-                return {job: future.result() for job, future in futures.items()}
-            except BaseException:
-                shared.stop()
-                pool.shutdown(wait=True, cancel_futures=True)
-                raise
+        return predict
 
-
-class _SharedProgress(Progress):
-    """A progress bar that several trainings advance, and that ends them all when one has failed."""
-
-    def __init__(self, progress: Progress) -> None:
-        self._shown, self._lock, self._stopped = progress, threading.Lock(), False
-
-    def update(self, count: int) -> None:
-        with self._lock:
-            if self._stopped:
-                raise TrainingDiverged("another training of the gaze estimator has failed.")
-            self._shown.update(count)
-
-    def note(self, text: str) -> None:
-        with self._lock:
-            self._shown.note(text)
-
-    def stop(self) -> None:
-        """Let every training end at its next update."""
-        with self._lock:
-            self._stopped = True
+    jobs = {(name, seed): job(name, seed) for name in sets for seed in seeds}
+    with Progress(len(jobs) * training.updates, "update", "evaluate gaze") as progress:
+        return side_by_side(jobs, progress, device)
 
 
 def _like(test_images: Tensor, name: str, train_set: LabelledSet) -> tuple[Tensor, Tensor]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import threading
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Protocol
@@ -16,15 +15,13 @@ from torch import Tensor
 from simgan_fast.data.feed import ResidentFeed
 from simgan_fast.errors import InputError, TrainingDiverged
 from simgan_fast.evaluation.gaze_labels import gaze_of
+from simgan_fast.evaluation.side_by_side import first_weights
 from simgan_fast.models.gaze_estimator import GazeEstimator, gaze_loss
 from simgan_fast.ops import gather_normalize
 from simgan_fast.progress import Progress
 
 GAZE_STREAM = 32  # of the keyed permutation: the estimator's mini-batches
 PREDICTION_BATCH = 256
-_first_weights = (
-    threading.Lock()
-)  # they come from torch's one generator, and trainings may run side by side
 
 
 class LabelledSet(Protocol):
@@ -156,8 +153,7 @@ def images_and_gaze(
 def _new_estimator(
     pixels: Tensor, gaze: Tensor, training: GazeTraining, seed: int
 ) -> GazeEstimator:
-    with _first_weights, torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
+    with first_weights(seed):
         estimator = GazeEstimator(
             pixels.shape[1],
             (pixels.shape[2], pixels.shape[3]),
