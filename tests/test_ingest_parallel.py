@@ -208,10 +208,11 @@ def test_two_at_once(tmp_path: Path) -> None:
 
 
 SLOWLY = """
-import sys, time
+import signal, sys, time
 from simgan_fast.data import ingest, packed_writer
 from simgan_fast.jobs.prepare import prepare
 
+signal.signal(signal.SIGINT, signal.default_int_handler)  # ignored where a shell has started us behind it
 calls = []
 
 def slow(items, target, usual, fast):
