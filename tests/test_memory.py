@@ -20,11 +20,11 @@ def step():
 for _ in range(4):  # the first ones find a place for each
     step()
 faults = []
-for _ in range(5):
+for _ in range(9):
     before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
     step()
     faults.append(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
-print(done, min(faults))
+print(done, sorted(faults)[4])  # now and then a step comes before the last one's memory is given back
 """
 glibc_only = pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="not glibc")
 
