@@ -3,7 +3,7 @@
 20,000 files of 35x55, and 2,000 of 480x640 of which the eye is cropped and resized to 35x55. The peers leave arrays in
 memory: they check no file, and keep no labels. Where the eye is in a large file they read in its annotation, as ingest
 does and with its code; those in brackets are told. Each figure is a whole set, by rounds that take turns; DALI is
-imported and the peer's pipelines are built before. By itself ingest takes DALI from 4,000 large files on.
+imported and the peer's pipelines are built before.
 """
 
 from __future__ import annotations
@@ -194,16 +194,20 @@ def bench_crops_of_large_files(
             for _, _, annotation in reader.entries
         ]
 
+    def packed() -> np.ndarray:
+        return packed_by(UnityEyesReader(large), tmp_path, size=SHAPE, channels=1)
+
+    def packed_without_dali() -> np.ndarray:
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr("simgan_fast.data.ingest.WORTH_DALI", 10**9)
+            return packed()
+
     compare(
         benchmark,
         record,
         f"{LARGE} files of 480x640, the eye to 35x55",
-        lambda: packed_by(UnityEyesReader(large), tmp_path, size=SHAPE, channels=1, decoder="dali"),
-        {
-            "(ingest without DALI)": lambda: packed_by(
-                UnityEyesReader(large), tmp_path, size=SHAPE, channels=1
-            )
-        },
+        packed,
+        {"(ingest without DALI)": packed_without_dali},
         [str(file) for _, file, _ in reader.entries],
         find,
     )

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import fcntl
+import json
+import math
 import os
 import shutil
 import tempfile
@@ -61,6 +63,20 @@ def path_written_whole(path: str | Path) -> Iterator[Path]:
         raise
 
 
+def write_json(path: str | Path, content: Any) -> None:
+    """Write a JSON file of `content`, whole or not at all; null stands for NaN and infinity, which JSON has not."""
+    with written_whole(path, "w") as file:
+        json.dump(_finite(content), file, indent=1, allow_nan=False)
+
+
+def _finite(content: Any) -> Any:
+    if isinstance(content, float):
+        return content if math.isfinite(content) else None
+    if isinstance(content, dict):
+        return {name: _finite(value) for name, value in content.items()}
+    return [_finite(value) for value in content] if isinstance(content, list | tuple) else content
+
+
 @contextmanager
 def folder_written_whole(path: str | Path) -> Iterator[Path]:
     """Yield a temporary folder beside `path`; on success rename it to `path`, else remove it.
@@ -111,6 +127,8 @@ def folder_resumable(path: str | Path, keep: Callable[[], bool]) -> Iterator[Pat
 def require_absent_or_empty(path: str | Path) -> None:
     """Raise InputError unless `path` can be made anew without touching anything."""
     path = Path(path)
+    if path.exists() and path.samefile(os.curdir):
+        raise InputError(f"{path} is the folder you are in: name a new folder.")
     if path.is_dir() and not any(path.iterdir()):
         return
     if path.exists() or path.is_symlink():

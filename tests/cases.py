@@ -327,3 +327,18 @@ def _nearest_decision(images: Tensor, weights: list[Tensor], padding_mode: str) 
             nearest = min(nearest, float((first - second)[first > 0].min()))
             x = torch.nn.functional.max_pool2d(x, 3, stride=1, padding=1)
     return nearest
+
+
+# Settings of a training run that is over in a second or two.
+TINY_RUN = {
+    "width": 8,
+    "blocks": 1,
+    "batch_size": 8,
+    "history": 24,
+    "steps": 20,
+    "refiner_pretraining": 6,
+    "discriminator_pretraining": 4,
+    "checkpoint_every": 5,
+    "log_every": 1,
+    "sample_every": 10,
+}

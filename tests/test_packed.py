@@ -16,6 +16,7 @@ from simgan_fast.data import packed_writer
 from simgan_fast.data.packed import open_packed
 from simgan_fast.data.packed_writer import PackedWriter
 from simgan_fast.errors import InputError
+from simgan_fast.files import write_json
 from simgan_fast.jobs.verify import VerifiedSet, verify
 
 SHAPE = (1, 5, 7)  # (c, h, w), all different so that a swap shows
@@ -270,6 +271,14 @@ def test_verify_finds_one_changed_pixel(tmp_path, capsys):
     with pytest.raises(InputError, match=r"^shard-00001\.arrow of .* SHA-256"):
         verify(folder)
     assert cli.main(["verify", str(folder)]) == 2
+
+
+def test_json_has_null_for_what_it_cannot_hold(tmp_path):
+    write_json(tmp_path / "x.json", {"a": [1.5, float("nan")], "b": (float("-inf"), "text", 2)})
+    assert json.loads((tmp_path / "x.json").read_text()) == {
+        "a": [1.5, None],
+        "b": [None, "text", 2],
+    }
 
 
 def test_missing_rejects_list(tmp_path):

@@ -14,6 +14,7 @@ from xml.etree import ElementTree as ET
 
 import numpy as np
 import pytest
+from cases import TINY_RUN
 from PIL import Image
 
 from simgan_fast import cli, preset, report, resume, train
@@ -26,18 +27,7 @@ from simgan_fast.reporting.measures import measure_html
 from simgan_fast.reporting.run_facts import nearest_preset, run_facts
 from simgan_fast.training.logging import RunLog
 
-SETTINGS: dict[str, Any] = {
-    "width": 8,
-    "blocks": 1,
-    "batch_size": 8,
-    "history": 24,
-    "steps": 20,
-    "refiner_pretraining": 6,
-    "discriminator_pretraining": 4,
-    "checkpoint_every": 5,
-    "log_every": 1,
-    "sample_every": 2,
-}
+SETTINGS: dict[str, Any] = {**TINY_RUN, "sample_every": 2}
 HOSTILE = '<script>alert("&")</script>'
 EMPTY_TAGS = {"meta", "img", "br"}
 

@@ -15,6 +15,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from cases import TINY_RUN
 from safetensors.torch import load_file
 
 from simgan_fast import Refiner, preset, resume, train
@@ -23,18 +24,7 @@ from simgan_fast.data.packed_writer import PackedWriter
 from simgan_fast.errors import InputError, TrainingDiverged
 from simgan_fast.training.diagnostics import Diagnostics
 
-SETTINGS = {
-    "width": 8,
-    "blocks": 1,
-    "batch_size": 8,
-    "history": 24,
-    "steps": 20,
-    "refiner_pretraining": 6,
-    "discriminator_pretraining": 4,
-    "checkpoint_every": 5,
-    "log_every": 1,
-    "sample_every": 10,
-}
+SETTINGS = TINY_RUN
 
 
 def write_set(

@@ -8,30 +8,16 @@
 namespace simgan_fast {
 namespace {
 
-// x / half - 1, the quotient rounded as a division rounds it. Where there are fused multiply-adds,
-// it is the product with the inverse, put right by its remainder (Markstein 1990), at a third of
-// the time; equal for every value of 8 and of 16 bits (tests/test_gather_normalize.py).
+// Divided, not multiplied by the inverse, which rounds otherwise; memory is what bounds it.
 template <typename T>
-inline float scaled(T value, float half, float inverse) {
-    const float x = value;
-#ifdef __FMA__
-    const float quotient = x * inverse;
-    const float remainder = __builtin_fmaf(-half, quotient, x);
-    return __builtin_fmaf(remainder, inverse, quotient) - 1.0f;
-#else
-    static_cast<void>(inverse);
-    return x / half - 1.0f;
-#endif
+void scale(const T* in, float* out, int64_t count, float half) {
+    for (int64_t i = 0; i < count; ++i) out[i] = static_cast<float>(in[i]) / half - 1.0f;
 }
 
 template <typename T>
-void scale(const T* in, float* out, int64_t count, float half, float inverse) {
-    for (int64_t i = 0; i < count; ++i) out[i] = scaled(in[i], half, inverse);
-}
-
-template <typename T>
-void scale_mirrored(const T* in, float* out, int64_t count, float half, float inverse) {
-    for (int64_t i = 0; i < count; ++i) out[i] = scaled(in[count - 1 - i], half, inverse);
+void scale_mirrored(const T* in, float* out, int64_t count, float half) {
+    for (int64_t i = 0; i < count; ++i)
+        out[i] = static_cast<float>(in[count - 1 - i]) / half - 1.0f;
 }
 
 // Images first, ..., last - 1 of the batch. They lie anywhere in a set larger than any cache, so
@@ -40,7 +26,6 @@ template <typename T>
 void gather(const GatherNormalize& p, int64_t first, int64_t last, float half) {
     constexpr int64_t kStretch = 256, kLine = 64 / sizeof(T);
     const int64_t size = p.lines * p.width;
-    const float inverse = 1.0f / half;
     for (int64_t i = first; i < last; ++i) {
         const T* in = static_cast<const T*>(p.images) + p.indices[i] * size;
         const T* next =
@@ -52,9 +37,9 @@ void gather(const GatherNormalize& p, int64_t first, int64_t last, float half) {
             const int64_t count = at + step < size ? step : size - at;
             for (int64_t k = 0; k < count; k += kLine) __builtin_prefetch(next + at + k);
             if (mirrored)
-                scale_mirrored(in + at, out + at, count, half, inverse);
+                scale_mirrored(in + at, out + at, count, half);
             else
-                scale(in + at, out + at, count, half, inverse);
+                scale(in + at, out + at, count, half);
         }
     }
 }

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import argparse
-import json
 from typing import Any
 
 from simgan_fast.commands import command, evaluate_labels, evaluate_realism, image_size, named_sets
 from simgan_fast.errors import InputError
-from simgan_fast.files import written_whole
+from simgan_fast.files import write_json
 
 
 def add(commands: Any) -> None:
@@ -87,6 +86,5 @@ def run_gaze(arguments: argparse.Namespace) -> None:
     for path in arguments.curve:
         write_curve(results, path)
     if arguments.json:
-        with written_whole(arguments.json, "w") as file:
-            json.dump(results, file, indent=1)
+        write_json(arguments.json, results)
     print(gaze_table(results))

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import argparse
-import json
 from typing import Any
 
 from simgan_fast.commands import command, image_size
-from simgan_fast.files import require_absent_or_empty, written_whole
+from simgan_fast.files import require_absent_or_empty, write_json
 
 
 def add(kinds: Any) -> None:
@@ -53,6 +52,5 @@ def run(arguments: argparse.Namespace) -> None:
     if arguments.out:
         save_label_pictures(results, raw, refined, arguments.out)
     if arguments.json:
-        with written_whole(arguments.json, "w") as file:
-            json.dump(results, file, indent=1)
+        write_json(arguments.json, results)
     print(labels_table(results))

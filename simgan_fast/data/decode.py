@@ -135,8 +135,8 @@ def decode_file(
 ) -> tuple[np.ndarray, ImageInfo]:
     """The pixels of a whole PNG or JPEG file, [h, w] or [h, w, 3], and what it is; or Rejected.
 
-    A JPEG is read by simplejpeg where it is installed (three times as fast as Pillow, the same pixels); what that
-    refuses, and what needs turning, goes to Pillow, which finds the reason.
+    A JPEG is read by simplejpeg where it is installed (the same pixels as Pillow, five times as fast for an eye of
+    35x55); what that refuses, and what needs turning, goes to Pillow, which finds the reason.
     """
     found = _fast_jpeg(data, channels) if fast else None
     return found or _by_pillow(data, inspect_file(data, whole=not is_jpeg(data)), channels)

@@ -39,7 +39,7 @@ class File(NamedTuple):
 
 
 def has_dali() -> bool:
-    """Whether DALI is installed; it is not imported for that, which takes a second."""
+    """Whether DALI is installed; it is not imported for that."""
     return importlib.util.find_spec("nvidia") is not None and (
         importlib.util.find_spec("nvidia.dali") is not None
     )

@@ -23,10 +23,8 @@ from simgan_fast.files import require_absent_or_empty
 from simgan_fast.progress import Progress
 
 DECODERS = ("auto", "pillow", "dali")
-WORTH_DALI, LARGE = (
-    4000,
-    128 * 128,
-)  # images, and pixels of a file, from which on DALI is the faster
+WORTH_DALI = 2000  # large files; fewer are decoded before DALI has begun (0.3 s)
+LARGE = 128 * 128  # pixels
 CHUNK = 1024  # images at most that a process hands over at a time
 CHUNK_BYTES = 8 << 20  # of their pixels
 
@@ -46,13 +44,12 @@ def ingest(
 
     `size`: (height, width) in pixels to resize to, antialiased, without keeping the aspect ratio
     (default: the images have one size, which stays). `channels`: 1 for grey, 3 for RGB (default:
-    what the images have). `decoder`: "auto" (DALI for many large
-    files, where it is installed; else simplejpeg for JPEG, where it is, and Pillow), "pillow" or
-    "dali". `processes`: that
-    decode (default: one per core, for sets large enough). `origin`: kept in set.json. `sources`:
-    the files and folders that `reader` reads; where they are given, an ingest that was stopped
-    leaves its finished shards beside `out`, and the next one with the same `origin` and arguments
-    goes on from there, unless a source has changed.
+    what the images have). `decoder`: "auto" (DALI for 2,000 large files and more, where it is
+    installed; else simplejpeg for JPEG, where that is, and Pillow), "pillow" or "dali". `processes`:
+    how many decode, or of DALI threads (default: one per core, for sets large enough). `origin`: kept
+    in set.json. `sources`: the files and folders that `reader` reads; where they are given, an ingest
+    that was stopped leaves its finished shards beside `out`, and the next one with the same `origin`
+    and arguments goes on from there, unless a source has changed.
 
     Files that cannot be decoded are listed in `rejects.csv` and left out. 16-bit grey PNGs stay 16
     bits wide. Labels that are pixel positions (`reader.pixel_labels`) move with the pixels; other
@@ -73,7 +70,7 @@ def ingest(
         reader.labels,
         plan.target.dtype,
         origin=origin,
-        resume={"size": size, "channels": channels} if sources else None,
+        resume={"size": size, "channels": channels, "decoder": decoder} if sources else None,
         changed=partial(_last_change, sources),
     )
     with ExitStack() as stack:
@@ -101,7 +98,7 @@ class _Plan:
         self.check(self.name, self.first)
 
     def is_for_dali(self) -> bool:
-        """Whether DALI is worth the second that it takes to import: for many large files."""
+        """Whether DALI is the faster: for many large files."""
         return self.count >= WORTH_DALI and self.pixels >= LARGE and has_dali()
 
     def check(self, name: str, info: ImageInfo) -> None:
@@ -221,7 +218,7 @@ def _last_change(sources: Sequence[str | Path]) -> int:
     last = 0
     for source in sources:
         last = max(last, os.stat(source).st_ctime_ns)
-        for place, _, files in os.walk(source, followlinks=True):
+        for place, _, files in os.walk(source):
             names = [place, *(os.path.join(place, file) for file in files)]
             last = max(last, *(os.stat(name).st_ctime_ns for name in names if os.path.exists(name)))
     return last

@@ -14,7 +14,7 @@ from multiprocessing.connection import Connection
 from types import TracebackType
 from typing import Any, TypeVar
 
-SECONDS = 300.0  # that one call may take; reading a day of MPIIGaze takes a tenth of one
+SECONDS = 300.0  # that one call may take
 
 T = TypeVar("T")
 

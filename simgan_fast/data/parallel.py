@@ -18,16 +18,14 @@ from simgan_fast.data.isolation import FORK, end_with_parent, quiet_fork
 from simgan_fast.data.readers import Sample
 from simgan_fast.errors import InputError
 
-WORTH_PROCESSES = 512  # images; fewer are loaded before two processes have started (30 ms)
+WORTH_PROCESSES = 512  # images; fewer are loaded before two processes have started (15 ms)
 HELD_BYTES = 8 << 20  # of files and pixels that samples bring along, in a chunk
 AHEAD = 4  # chunks that each process may be ahead
 FIRST, SECONDS = 32, 0.05  # images in the first chunks, and how long the later ones are to take
 
 Loader = Callable[[Sequence[Item]], Chunk]
 Loaded = tuple[list[Sample], Chunk]
-Work = Callable[
-    [Sequence[Item]], tuple[Chunk, float]
-]  # what a loader makes of items, and the seconds that took
+Work = Callable[[Sequence[Item]], tuple[Chunk, float]]  # a chunk, and the seconds that it took
 
 
 def cores() -> int:

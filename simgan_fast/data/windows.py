@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from functools import lru_cache
@@ -17,7 +18,7 @@ from simgan_fast.ops.random import permutation
 WINDOW_BYTES = 256 << 20  # of images: sixteen shards as `simgan_fast` writes them
 STREAMS = (
     1 << 12
-)  # a feed's stream is below; times the window's number, it is added for the window's order
+)  # more than a feed's stream; this times the window's number is added for its order
 _ORDER = (1 << 20) - 1  # in place of a window's number: the order of the shards
 
 Window = tuple[int, ...]  # numbers of shards, ascending
@@ -47,7 +48,7 @@ class Windows:
         self._epoch, self._began = (
             0,
             0,
-        )  # of an epoch that is not after `position`, and where it begins
+        )  # an epoch that is not after `position`, and where it begins
         self._plan = lru_cache(maxsize=4)(self._new_plan)
         self._reader = ThreadPoolExecutor(1, "simgan_fast-read")
         self._read_or_reading: dict[Window, Future[Tensor]] = {}
@@ -56,7 +57,7 @@ class Windows:
         """Yield the next `count`: position of the first, images [m, c, h, w], and which rows of them are drawn."""
         while count > 0:
             number, start = self._place()
-            windows = self._plan(self._epoch)
+            windows, _ = self._plan(self._epoch)
             size = self._size(windows[number])
             part = min(count, size - start)
             rows = self._permutation(size, start, part, number)
@@ -69,22 +70,23 @@ class Windows:
         if self.position < self._began:
             self._epoch, self._began = 0, 0
         while True:
-            ends = list(accumulate(map(self._size, self._plan(self._epoch))))
+            _, ends = self._plan(self._epoch)
             drawn = self.position - self._began
             if drawn < ends[-1]:
-                number = next(i for i, end in enumerate(ends) if drawn < end)
+                number = bisect_right(ends, drawn)
                 return number, drawn - (ends[number - 1] if number else 0)
             self._epoch, self._began = self._epoch + 1, self._began + ends[-1]
 
-    def _new_plan(self, epoch: int) -> list[Window]:
-        """The windows of an epoch in order: of this rank's shards as many as fit, the rest in the next window."""
+    def _new_plan(self, epoch: int) -> tuple[list[Window], list[int]]:
+        """The windows of an epoch in order, and where each ends: of this rank's shards as many as fit in each."""
         order = self._permutation(len(self.counts), 0, len(self.counts), _ORDER, epoch).tolist()
         windows: list[list[int]] = []
         for shard in order[self.rank :: self.world]:
             if not windows or self._size((*windows[-1], shard)) > self.most:
                 windows.append([])
             windows[-1].append(shard)
-        return [tuple(sorted(window)) for window in windows]
+        plan = [tuple(sorted(window)) for window in windows]
+        return plan, list(accumulate(map(self._size, plan)))
 
     def _permutation(
         self, size: int, start: int, count: int, number: int, epoch: int | None = None
@@ -98,7 +100,7 @@ class Windows:
     def _load(self, windows: list[Window], number: int) -> Tensor:
         """The images of a window; the one after it is read meanwhile, and others are forgotten."""
         last = number + 1 == len(windows)
-        after = self._plan(self._epoch + 1)[0] if last else windows[number + 1]
+        after = self._plan(self._epoch + 1)[0][0] if last else windows[number + 1]
         held = self._read_or_reading
         for window in (windows[number], after):
             if window not in held:

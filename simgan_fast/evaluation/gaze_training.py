@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import KW_ONLY, dataclass
 from typing import Any, Protocol
 
 import numpy as np
@@ -14,6 +13,7 @@ from torch import Tensor
 
 from simgan_fast.data.feed import ResidentFeed
 from simgan_fast.errors import InputError, TrainingDiverged
+from simgan_fast.evaluation.cosine_training import CosineTraining
 from simgan_fast.evaluation.gaze_labels import gaze_of
 from simgan_fast.evaluation.side_by_side import first_weights
 from simgan_fast.models.gaze_estimator import GazeEstimator, gaze_loss
@@ -34,7 +34,7 @@ class LabelledSet(Protocol):
 
 
 @dataclass(frozen=True)
-class GazeTraining:
+class GazeTraining(CosineTraining):
     """Settings of one training of the estimator; the same for every set that is compared.
 
     The paper trains its full width with batches of 512 at a constant rate of 0.001. The defaults
@@ -44,24 +44,11 @@ class GazeTraining:
     width_factor: float = 0.25  # of the convolutions; 1 is the paper
     fc_width_factor: float | None = 0.05  # of the hidden fully connected layers; None: width_factor
     standardise: bool = False  # each image to zero mean and unit variance
-    updates: int = 700  # mini-batches, whatever the size of the set
+    _: KW_ONLY
+    updates: int = 700
     batch_size: int = 32
-    learning_rate: float = 1e-3  # of Adam, at its highest
-    warm_up: int = 50  # updates of linear rise; a cosine takes the rate to 0 at the end
-
-    def __post_init__(self) -> None:
-        for name, least in (("updates", 1), ("batch_size", 1), ("warm_up", 0)):
-            if not getattr(self, name) >= least:
-                raise InputError(f"{name} is {getattr(self, name)}: it must be at least {least}.")
-        if not 0 < self.learning_rate < math.inf:
-            raise InputError(
-                f"learning_rate is {self.learning_rate}: it must be above 0 and finite."
-            )
-
-    def rate(self, update: int) -> float:
-        """The learning rate of `update`, counted from 0."""
-        rise = min(1.0, (update + 1) / (self.warm_up + 1))
-        return self.learning_rate * rise * (1 + math.cos(math.pi * update / self.updates)) / 2
+    learning_rate: float = 1e-3
+    warm_up: int = 50
 
 
 def train_gaze_estimator(

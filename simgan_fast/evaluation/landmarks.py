@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -12,7 +11,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from simgan_fast.data.feed import ResidentFeed
-from simgan_fast.errors import InputError, TrainingDiverged
+from simgan_fast.errors import TrainingDiverged
+from simgan_fast.evaluation.cosine_training import CosineTraining
 from simgan_fast.evaluation.side_by_side import first_weights
 from simgan_fast.models.gaze_estimator import FIRST_ANSWER_SCALE, half_up
 from simgan_fast.ops import gather_normalize
@@ -24,27 +24,13 @@ PREDICTION_BATCH = 256
 
 
 @dataclass(frozen=True)
-class LandmarkTraining:
+class LandmarkTraining(CosineTraining):
     """Settings of one training of the estimator; docs/realism.md has what they give."""
 
     updates: int = 2000
     batch_size: int = 32
-    learning_rate: float = 3e-3  # of Adam, at its highest
-    warm_up: int = 50  # updates of linear rise; a cosine takes the rate to 0 at the end
-
-    def __post_init__(self) -> None:
-        for name, least in (("updates", 1), ("batch_size", 1), ("warm_up", 0)):
-            if not getattr(self, name) >= least:
-                raise InputError(f"{name} is {getattr(self, name)}: it must be at least {least}.")
-        if not 0 < self.learning_rate < math.inf:
-            raise InputError(
-                f"learning_rate is {self.learning_rate}: it must be above 0 and finite."
-            )
-
-    def rate(self, update: int) -> float:
-        """The learning rate of `update`, counted from 0."""
-        rise = min(1.0, (update + 1) / (self.warm_up + 1))
-        return self.learning_rate * rise * (1 + math.cos(math.pi * update / self.updates)) / 2
+    learning_rate: float = 3e-3
+    warm_up: int = 50
 
 
 class LandmarkEstimator(nn.Module):

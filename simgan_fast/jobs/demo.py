@@ -16,7 +16,7 @@ from simgan_fast.config import PRESETS, TrainingConfig
 from simgan_fast.data.packed import open_packed
 from simgan_fast.errors import InputError
 from simgan_fast.evaluation.gaze import GazeTraining, evaluate_gaze
-from simgan_fast.files import written_whole
+from simgan_fast.files import write_json, written_whole
 from simgan_fast.jobs.refine import refine
 from simgan_fast.jobs.report import report
 from simgan_fast.jobs.simulate import simulate
@@ -82,8 +82,7 @@ class _Stages:
         self._stage("refine", self._refine)
         self._stage("evaluate", self._evaluate)
         self._picture()
-        with written_whole(summary_file, "w") as file:
-            json.dump(self._summary(), file, indent=1)
+        write_json(summary_file, self._summary())
 
     def _begin(self) -> None:
         """Take up what is in the folder if it is this very demo, begin if it is empty, refuse otherwise."""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -11,17 +10,11 @@ from typing import Any
 import numpy as np
 
 from simgan_fast.errors import InputError
-from simgan_fast.files import written_whole
+from simgan_fast.files import write_json, written_whole
 from simgan_fast.jobs.info import info
 from simgan_fast.reporting.measures import read_measure
 from simgan_fast.reporting.page import page
 from simgan_fast.reporting.run_facts import RunFacts, run_facts
-
-DEMO = (
-    "demo.json",
-    "summary.json",
-    "gaze.json",
-)  # what a demo keeps beside its run, the folder `train`
 
 
 def report(
@@ -57,8 +50,7 @@ def report(
     with written_whole(out) as stream:
         stream.write(text.encode("utf-8", "replace"))  # a path may hold what is no text
     if json_file is not None:
-        with written_whole(json_file, "w") as stream:
-            json.dump(_plain(facts), stream, indent=1, allow_nan=False)
+        write_json(json_file, _plain(facts))
     return out
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
@@ -19,7 +18,7 @@ from simgan_fast.data.set_facts import Bin, LabelFacts, histogram_bins, label_fa
 from simgan_fast.data.suspicions import Evidence, Suspicion, suspicions
 from simgan_fast.errors import InputError
 from simgan_fast.evaluation.gaze_labels import ANGLE_NAMES
-from simgan_fast.files import written_whole
+from simgan_fast.files import write_json
 from simgan_fast.gaze import pitch_yaw_to_vector, vector_to_pitch_yaw
 from simgan_fast.pictures import save_picture
 
@@ -102,8 +101,7 @@ def show(
     )
     save_picture(sheet, picture)
     if json_out is not None:
-        with written_whole(json_out, "w") as stream:
-            json.dump(asdict(facts), stream, indent=1, allow_nan=False)
+        write_json(json_out, asdict(facts))
     return facts
 
 

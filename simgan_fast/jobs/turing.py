@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -10,7 +9,7 @@ from typing import Any
 from simgan_fast.errors import InputError, Interrupted
 from simgan_fast.evaluation.turing.results import results_json
 from simgan_fast.evaluation.turing.study import begin_study, open_study
-from simgan_fast.files import written_whole
+from simgan_fast.files import write_json
 
 
 def turing(
@@ -54,7 +53,7 @@ def turing(
         serve(study, host, port, started=lambda url: started(url, url + results))
     except Interrupted:
         if json_out is not None:
-            _write(json_out, results_json(study))
+            write_json(json_out, results_json(study))
         raise
 
 
@@ -68,10 +67,5 @@ def turing_results(study: str | Path, json_out: str | Path | None = None) -> dic
     """
     found = results_json(open_study(study))
     if json_out is not None:
-        _write(json_out, found)
+        write_json(json_out, found)
     return found
-
-
-def _write(file: str | Path, found: dict[str, Any]) -> None:
-    with written_whole(file, "w") as stream:
-        json.dump(found, stream, indent=1, allow_nan=False)

@@ -70,6 +70,16 @@ class Reader(Protocol):
     def __iter__(self) -> Iterator[Sample]: ...
 
 
+class PixelLabelsByName:
+    """Of a reader with labels of any name: those of PIXEL_LABELS are positions."""
+
+    labels: Mapping[str, int]
+
+    @property
+    def pixel_labels(self) -> frozenset[str]:
+        return PIXEL_LABELS & self.labels.keys()
+
+
 class GazeLabels:
     """The labels of a reader that knows the gaze alone."""
 

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import zlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from pathlib import Path
 from zipfile import BadZipFile, ZipFile
 
 import numpy as np
 
-from simgan_fast.data.readers import PIXEL_LABELS, Sample
+from simgan_fast.data.readers import PixelLabelsByName, Sample
 from simgan_fast.errors import InputError
 from simgan_fast.memory import free_memory
 
@@ -27,7 +27,7 @@ _DAMAGED = (
 )
 
 
-class ArrayReader:
+class ArrayReader(PixelLabelsByName):
     """The images of a .npy or .npz file: uint8 or uint16 [n, h, w], [n, h, w, c] or [n, c, h, w] with c of 1 or 3.
 
     In a .npz the images are the array `images` (or `image`, `x`, `arr_0`); every other array of numbers with n rows is
@@ -41,15 +41,8 @@ class ArrayReader:
     def __init__(self, file: str | Path) -> None:
         self.file = Path(file)
         self.images, self._values = _read(self.file)
+        self.labels = {name: values.shape[1] for name, values in self._values.items()}
         self._digits = max(6, len(str(len(self.images))))
-
-    @property
-    def labels(self) -> Mapping[str, int]:
-        return {name: values.shape[1] for name, values in self._values.items()}
-
-    @property
-    def pixel_labels(self) -> frozenset[str]:
-        return PIXEL_LABELS & self._values.keys()
 
     @property
     def title(self) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +12,7 @@ import numpy as np
 from simgan_fast.data.checks import checked_name
 from simgan_fast.data.labels_csv import read_labels
 from simgan_fast.data.labels_json import read_labels_json
-from simgan_fast.data.readers import PIXEL_LABELS, Sample
+from simgan_fast.data.readers import PixelLabelsByName, Sample
 from simgan_fast.errors import InputError
 
 SUFFIXES = (".png", ".jpg", ".jpeg")
@@ -20,7 +20,7 @@ LABELS_FILE = "labels.csv"
 _DIGITS = re.compile(r"[0-9]+")
 
 
-class FolderReader:
+class FolderReader(PixelLabelsByName):
     """The image files under `folder`, sub-folders included, in natural order (2.png before 10.png).
 
     A name is the path relative to `folder`, with '/'. Files and folders that begin with a dot are
@@ -44,14 +44,7 @@ class FolderReader:
         if labels is not None or self.labels_file.is_file():
             read = read_labels_json if self.labels_file.suffix.lower() == ".json" else read_labels
             self._values = read(self.labels_file, self.names)
-
-    @property
-    def labels(self) -> Mapping[str, int]:
-        return {name: values.shape[1] for name, values in self._values.items()}
-
-    @property
-    def pixel_labels(self) -> frozenset[str]:
-        return PIXEL_LABELS & self._values.keys()
+        self.labels = {name: values.shape[1] for name, values in self._values.items()}
 
     @property
     def title(self) -> str:
@@ -69,7 +62,7 @@ class FolderReader:
 def natural_order(name: str) -> tuple[str, str]:
     """Sort key: folder by folder, runs of digits as numbers; the plain name breaks ties.
 
-    Texts alone: lists with numbers in them take three times as long, as the garbage collector looks through them.
+    Texts alone: lists with numbers in them take twice as long.
     """
     return _DIGITS.sub(_by_length, name.replace("/", "\0")), name
 

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from simgan_fast.data.checks import checked_name
-from simgan_fast.data.readers import PIXEL_LABELS, Sample, left_out, needed, reason_of
+from simgan_fast.data.readers import PixelLabelsByName, Sample, left_out, needed, reason_of
 from simgan_fast.errors import InputError
 
 FORMAT = "simgan_fast.images"
@@ -22,7 +22,7 @@ REJECTS = ("rejects/file", "rejects/reason")
 DAMAGED = (OSError, LookupError, ValueError, TypeError, RuntimeError, AttributeError, MemoryError)
 
 
-class Hdf5Reader:
+class Hdf5Reader(PixelLabelsByName):
     """The images of a file that `export` wrote as hdf5, or of another with the same data sets.
 
     `images`: uint8 or uint16 [n, c, h, w]. `names`: texts [n]; without it the names are numbers, "000000.png" and on.
@@ -41,20 +41,12 @@ class Hdf5Reader:
                 tables = self._tables(content)
                 self._count = len(tables["images"])
                 self._rejected = len(tables.get(REJECTS[0], ()))
-                self._labels = {
+                self.labels = {
                     label: math.prod(tables[f"labels/{label}"].shape[1:])
                     for label in content.get("labels", ())
                 }
         except DAMAGED as error:
             raise self._unusable(error) from None
-
-    @property
-    def labels(self) -> Mapping[str, int]:
-        return self._labels
-
-    @property
-    def pixel_labels(self) -> frozenset[str]:
-        return PIXEL_LABELS & self._labels.keys()
 
     @property
     def title(self) -> str:
@@ -83,7 +75,7 @@ class Hdf5Reader:
         names = [f"{i:0{digits}d}.png" for i in range(rows.start, rows.start + len(images))]
         if "names" in tables:
             names = tables["names"].asstr()[rows]
-        labels = {label: tables[f"labels/{label}"][rows] for label in self._labels}
+        labels = {label: tables[f"labels/{label}"][rows] for label in self.labels}
         for i, (name, image) in enumerate(zip(names, images, strict=True)):
             try:
                 own = {label: values[i].reshape(-1) for label, values in labels.items()}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +15,7 @@ from simgan_fast.data.checks import checked_name, checked_widths
 from simgan_fast.data.image_files import Rejected
 from simgan_fast.data.labels_json import label_numbers
 from simgan_fast.data.packed_format import FORMAT
-from simgan_fast.data.readers import PIXEL_LABELS, Sample, left_out
+from simgan_fast.data.readers import PixelLabelsByName, Sample, left_out
 from simgan_fast.data.readers.columns import is_list, is_number, is_text, storage, storage_type
 from simgan_fast.data.readers.folder import file_names
 from simgan_fast.data.readers.image_column import cell_image, has_path, image_column
@@ -29,7 +29,7 @@ LONGEST = 1024  # characters of a name
 _log = logging.getLogger(__name__)
 
 
-class TableReader:
+class TableReader(PixelLabelsByName):
     """The rows of `files` of the data set `source`; `ParquetReader` says what they mean."""
 
     def __init__(self, source: Path, files: Sequence[Path], image: str | None = None) -> None:
@@ -46,16 +46,8 @@ class TableReader:
             raise InputError(f"{source} holds no row.")
         self._image = image_column(source, schema, image)
         self._check_columns()
-        self._labels = self._label_columns()
+        self.labels = self._label_columns()
         self._name = self._name_column()
-
-    @property
-    def labels(self) -> Mapping[str, int]:
-        return self._labels
-
-    @property
-    def pixel_labels(self) -> frozenset[str]:
-        return PIXEL_LABELS & self._labels.keys()
 
     @property
     def title(self) -> str:
@@ -65,7 +57,7 @@ class TableReader:
         return self._count
 
     def __iter__(self) -> Iterator[Sample]:
-        columns = dict.fromkeys([self._image, *self._labels, self._name or self._image])
+        columns = dict.fromkeys([self._image, *self.labels, self._name or self._image])
         row = 0
         for table in self._tables:
             for batch in table.batches(list(columns)):
@@ -78,12 +70,12 @@ class TableReader:
         if self._name is not None:
             names = [str(name) for name in _texts(batch.column(self._name))]
         images = storage(batch.column(self._image))
-        values = {label: storage(batch.column(label)) for label in self._labels}
+        values = {label: storage(batch.column(label)) for label in self.labels}
         for i, name in enumerate(names):
             try:
                 labels = {
                     label: _numbers(label, values[label][i], width)
-                    for label, width in self._labels.items()
+                    for label, width in self.labels.items()
                 }
                 yield Sample(name, cell_image(images[i], self._folder), labels, source=file)
             except Rejected as reason:

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from simgan_fast.data.decode import Box, Loaded, read_file, size_of
 from simgan_fast.data.image_files import Rejected, is_jpeg
-from simgan_fast.data.readers import Sample
+from simgan_fast.data.readers import PIXEL_LABELS, PixelLabelsByName, Sample
 from simgan_fast.errors import InputError
 
 CROPS = ("fixed", "eye-width", "none")
@@ -29,7 +29,6 @@ EYE_WIDTHS = 1.5  # width of the crop "eye-width", of which the height is ASPECT
 ASPECT = 36 / 60
 LID_POINTS, LATERAL = 16, 8  # of interior_margin_2d; the one at the outer corner
 LABELS = {"gaze": 3, "pupil": 2, "eyelids": 2 * LID_POINTS, "head_pose": 3}
-PIXELS = frozenset({"pupil", "eyelids"})
 ANNOTATION_BYTES = 4 << 20  # the programs write 5 to 100 KiB
 LONGEST = 1e12  # of a coordinate: what lies farther off is damage, and would overflow later on
 
@@ -45,20 +44,13 @@ class Annotations(Protocol):
         """Positions in pixels of the whole image of `size` (height, width), and the crop; or Rejected."""
 
 
-class RenderSamples:
+class RenderSamples(PixelLabelsByName):
     """The samples of `entries`, (name, image file, annotation) each; `annotations` reads them."""
 
     folder: Path
     entries: Sequence[tuple[str, Path, Any]]
     annotations: Annotations
-
-    @property
-    def labels(self) -> Mapping[str, int]:
-        return LABELS
-
-    @property
-    def pixel_labels(self) -> frozenset[str]:
-        return PIXELS & self.labels.keys()
+    labels = LABELS
 
     @property
     def title(self) -> str:
@@ -78,7 +70,7 @@ def _load(annotations: Annotations, file: str, annotation: Any) -> Loaded:
     if not is_jpeg(data):
         raise Rejected("not a JPEG file")
     labels, box = annotations.labels_and_box(annotation, size_of(data))
-    for label in PIXELS & labels.keys():
+    for label in PIXEL_LABELS & labels.keys():
         labels[label] = labels[label] - np.tile(box[:2], labels[label].size // 2)
     return Loaded(data, labels, box)
 

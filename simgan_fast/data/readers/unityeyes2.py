@@ -83,10 +83,7 @@ class UnityEyes2Reader(RenderSamples):
             )
         crop = crop or ("eye-width" if self.landmarks else "none")
         self.annotations = _Annotations(crop, self.landmarks)
-
-    @property
-    def labels(self) -> Mapping[str, int]:
-        return LABELS if self.landmarks else {"gaze": 3}
+        self.labels = LABELS if self.landmarks else {"gaze": 3}
 
 
 @dataclass(frozen=True)

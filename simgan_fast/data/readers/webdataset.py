@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 import os
 import tarfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -14,7 +14,7 @@ import numpy as np
 from simgan_fast.data.checks import checked_name
 from simgan_fast.data.image_files import Rejected
 from simgan_fast.data.labels_json import BROKEN, label_numbers, object_labels
-from simgan_fast.data.readers import PIXEL_LABELS, Sample, left_out
+from simgan_fast.data.readers import PixelLabelsByName, Sample, left_out
 from simgan_fast.data.readers.folder import SUFFIXES, natural_order
 from simgan_fast.errors import InputError
 
@@ -59,7 +59,7 @@ class _Index:
     labels: dict[tuple[str, str], _Member] = field(default_factory=dict)
 
 
-class WebDatasetReader:
+class WebDatasetReader(PixelLabelsByName):
     """The images (.png, .jpg, .jpeg) in one tar file, or in the tar files of a folder in natural order.
 
     A member's key is its path up to the first dot of the file's name, the rest its extension; the image's name is key
@@ -84,15 +84,7 @@ class WebDatasetReader:
                 f"{self.source} holds no image: want members such as 0001.png, without another dot in "
                 "the file's name."
             )
-        self._labels = self._measure()
-
-    @property
-    def labels(self) -> Mapping[str, int]:
-        return self._labels
-
-    @property
-    def pixel_labels(self) -> frozenset[str]:
-        return PIXEL_LABELS & self._labels.keys()
+        self.labels = self._measure()
 
     @property
     def title(self) -> str:
@@ -109,8 +101,8 @@ class WebDatasetReader:
                     raise Rejected(member.problem)
                 own, labels = self._read_labels(name)
                 widths = {label: len(values) for label, values in labels.items()}
-                if widths != self._labels:
-                    raise Rejected(f"its labels are {widths}, those of the others {self._labels}")
+                if widths != self.labels:
+                    raise Rejected(f"its labels are {widths}, those of the others {self.labels}")
                 arrays = {label: np.array(values) for label, values in labels.items()}
                 yield Sample(own, member.read, arrays, source)
             except Rejected as reason:
