@@ -10,6 +10,7 @@ from __future__ import annotations
 from simgan_fast.config import PRESETS, TrainingConfig, preset
 from simgan_fast.errors import InputError, Interrupted, TrainingDiverged
 from simgan_fast.jobs.export import export
+from simgan_fast.jobs.model_card import model_card
 from simgan_fast.jobs.prepare import prepare
 from simgan_fast.jobs.refine import refine
 from simgan_fast.jobs.report import report
@@ -38,6 +39,7 @@ __all__ = [
     "__version__",
     "export",
     "keep_freed_memory",
+    "model_card",
     "prepare",
     "preset",
     "refine",
