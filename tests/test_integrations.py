@@ -1,0 +1,158 @@
+"""The refiner in other people's code: compiled, in low precision, copied, in threads, in any memory order."""
+
+from __future__ import annotations
+
+import copy
+import pickle
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+import torch
+from torch import Tensor, nn
+from torch._dynamo.testing import CompileCounterWithBackend
+from torch.utils.data import DataLoader, TensorDataset
+
+from simgan_fast import PatchDiscriminator, Refiner
+
+
+def images(count: int) -> Tensor:
+    return torch.rand(count, 1, 12, 10) * 2 - 1
+
+
+@pytest.fixture
+def refiner() -> Refiner:
+    return Refiner(width=16, blocks=2)
+
+
+@pytest.mark.parametrize("differentiable", [False, True])
+def test_one_compilation_for_every_batch_size(refiner: Refiner, differentiable: bool) -> None:
+    torch.compiler.reset()
+    counter = CompileCounterWithBackend("aot_eager")
+    compiled = torch.compile(refiner, fullgraph=True, dynamic=True, backend=counter)
+    with torch.set_grad_enabled(differentiable):
+        for count in (4, 2, 7, 64):
+            x = images(count)
+            torch.testing.assert_close(compiled(x), refiner(x))
+        assert counter.frame_count == 1
+        for count in (1, 0):  # torch has a rule of its own for sizes of 1 and 0
+            assert compiled(images(count)).shape == (count, 1, 12, 10)
+
+
+def test_autocast_changes_the_refiner_by_less_than_torchs_own(refiner: Refiner) -> None:
+    x, plain = images(3), refiner.to_sequential()
+    exact = refiner(x)
+    with torch.autocast("cpu", torch.bfloat16):
+        refined, theirs = refiner(x), plain(x)
+        from_bf16 = refiner(x.bfloat16())
+    assert (refined - exact).abs().max() <= (theirs - exact).abs().max()
+    torch.testing.assert_close(from_bf16.float(), exact, rtol=0, atol=0.02)
+    refined.float().sum().backward()
+    gradients = [parameter.grad for parameter in refiner.parameters()]
+    assert all(gradient is not None and gradient.dtype is torch.float32 for gradient in gradients)
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.bfloat16, torch.float16])
+def test_other_float_types(refiner: Refiner, dtype: torch.dtype) -> None:
+    x = images(2)
+    exact = refiner(x)
+    other = copy.deepcopy(refiner).to(dtype)(x.to(dtype))
+    assert other.dtype is dtype
+    torch.testing.assert_close(other.float(), exact, rtol=0, atol=0.03)
+
+
+@pytest.mark.parametrize("how", [copy.deepcopy, lambda model: pickle.loads(pickle.dumps(model))])
+def test_copies_are_alike_and_apart(refiner: Refiner, how) -> None:
+    discriminator = PatchDiscriminator()
+    for model in (refiner, discriminator):
+        twin, x = how(model), images(2)
+        assert torch.equal(twin(x), model(x))
+        with torch.no_grad():
+            next(twin.parameters()).add_(1)
+        assert not torch.equal(twin(x), model(x))
+
+
+def test_threads_share_one_refiner(refiner: Refiner) -> None:
+    """Batches of several sizes at once, while the weights that the kernel keeps are made for the first time."""
+    batches = [images(1 + number % 5) for number in range(40)]
+
+    @torch.no_grad()
+    def refined(x: Tensor) -> Tensor:
+        y: Tensor = refiner(x)
+        return y
+
+    with ThreadPoolExecutor(8) as pool:
+        found = list(pool.map(refined, batches))
+    for x, y in zip(batches, found, strict=True):
+        assert torch.equal(y, refined(x))
+
+
+def test_threads_train_refiners_of_their_own() -> None:
+    def gradient(seed: int) -> Tensor:
+        refiner = Refiner(width=16, blocks=1)
+        generator = torch.Generator().manual_seed(seed)
+        with torch.no_grad():
+            for parameter in refiner.parameters():
+                parameter.copy_(torch.rand(parameter.shape, generator=generator) - 0.5)
+        x = torch.rand(3, 1, 12, 10, generator=generator)
+        refiner(x).square().mean().backward()
+        assert refiner.first.weight.grad is not None
+        return refiner.first.weight.grad
+
+    with ThreadPoolExecutor(4) as pool:
+        together = list(pool.map(gradient, range(12)))
+    for seed, found in enumerate(together):
+        assert torch.equal(found, gradient(seed))
+
+
+@pytest.mark.parametrize("weights", [torch.contiguous_format, torch.channels_last])
+def test_memory_orders(refiner: Refiner, weights: torch.memory_format) -> None:
+    refiner.to(memory_format=weights)  # type: ignore[call-overload]
+    x = torch.rand(6, 1, 24, 20) * 2 - 1
+    views = [
+        x.to(memory_format=torch.channels_last),
+        x[::2, :, 3:, ::2],
+        x.transpose(2, 3),
+        x[:1].expand(4, -1, -1, -1),
+        x[:0],
+    ]
+    for view in views:
+        for differentiable in (False, True):
+            with torch.set_grad_enabled(differentiable):
+                refined = refiner(view)
+            assert refined.shape == view.shape
+            assert torch.equal(refined, refiner(view.contiguous()))
+
+
+class Module(nn.Module):
+    """What a Lightning user writes: a step that gives a loss, and the optimisers."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.refiner = Refiner(width=8, blocks=1)
+
+    def training_step(self, batch: tuple[Tensor], _index: int) -> Tensor:
+        (x,) = batch
+        loss: Tensor = (self.refiner(x) - x).abs().mean()
+        return loss
+
+    def configure_optimizers(self) -> torch.optim.Optimizer:
+        return torch.optim.Adam(self.parameters(), 1e-2)
+
+
+def test_a_training_loop_as_lightning_runs_it() -> None:
+    """The loop of Lightning's trainer: the step and the backward pass are a closure that the optimiser calls."""
+    module, losses = Module(), []
+    optimizer = module.configure_optimizers()
+    loader = DataLoader(TensorDataset(images(64)), batch_size=8, shuffle=True)
+    module.train()
+    for _ in range(5):
+        for index, batch in enumerate(loader):
+
+            def closure(batch=batch, index=index) -> Tensor:
+                loss = module.training_step(batch, index)
+                optimizer.zero_grad()
+                loss.backward()
+                return loss
+
+            losses.append(float(optimizer.step(closure).detach()))
+    assert sum(losses[-8:]) < 0.7 * sum(losses[:8])
