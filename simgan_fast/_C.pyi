@@ -11,6 +11,7 @@ def patch_cross_entropy(
     patches: int,
     reduction: int,
     loss: int,
+    grad_logits: int,
     /,
 ) -> int: ...
 def patch_cross_entropy_backward(
@@ -24,6 +25,7 @@ def patch_cross_entropy_backward(
     grad_logits: int,
     /,
 ) -> None: ...
+def scale(x: int, factor: int, count: int, /) -> None: ...
 def gather_normalize(
     images: int,
     indices: int,
@@ -63,6 +65,19 @@ def residual_blocks_backward(
     y: int,
     maps: int,
     gradients: list[int],
+    /,
+) -> None: ...
+def patch_network(
+    sizes: list[int], weights: list[list[int]], images: int, logits: int, maps: int, /
+) -> None: ...
+def patch_network_backward(
+    sizes: list[int],
+    weights: list[list[int]],
+    grad: int,
+    images: int,
+    maps: int,
+    grad_images: int,
+    gradients: list[tuple[int, int]],
     /,
 ) -> None: ...
 def release_memory() -> int: ...
