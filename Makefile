@@ -5,13 +5,32 @@ BIN := $(VENV)/bin
 SOURCES := pyproject.toml CMakeLists.txt constraints.txt \
   $(shell find simgan_fast csrc -type f -not -name '*.pyc' -not -name '*.so')
 
-.PHONY: demo test fuzz bench bench-quick bench-guard lint format clean
+.PHONY: demo test test-torch-2.11 wheel docs fuzz bench bench-quick bench-guard lint format clean
 
 demo: $(VENV)/.installed
 	$(BIN)/simgan-fast demo --out runs/demo
 
 test: $(VENV)/.installed-dev
 	$(BIN)/pytest
+
+# The oldest torch that is promised. Its build in the registry brings CUDA along, several GB.
+test-torch-2.11:
+	$(PYTHON) -m venv --clear build/torch-2.11
+	build/torch-2.11/bin/python -m pip install --quiet 'torch==2.11.*' '.[test]'
+	build/torch-2.11/bin/pytest
+
+# The wheel that a user would get, in an environment that has nothing but it. The tests of exports and of the module, not all.
+wheel: $(BIN)/python
+	rm -rf dist
+	$(BIN)/python -m pip wheel --quiet --no-deps --wheel-dir dist .
+	$(PYTHON) -m venv --clear build/wheel
+	build/wheel/bin/python -m pip install --quiet -c constraints.txt "$$(echo dist/simgan_fast-*.whl)[test]"
+	build/wheel/bin/simgan-fast info
+	build/wheel/bin/pytest tests/test_native.py tests/test_stubs.py tests/test_models.py tests/test_pretrained.py
+
+# The public functions by their docstrings: build/site/index.html.
+docs: $(VENV)/.installed-dev
+	$(BIN)/pdoc --docformat google --output-directory build/site simgan_fast simgan_fast.ops simgan_fast.data simgan_fast.simulators
 
 # Damaged data sets of every format, a minute or two; FUZZ_EXAMPLES=5000 for longer.
 fuzz: $(VENV)/.installed-dev
