@@ -19,14 +19,14 @@ test-torch-2.11:
 	build/torch-2.11/bin/python -m pip install --quiet 'torch==2.11.*' '.[test]'
 	build/torch-2.11/bin/pytest
 
-# The wheel that a user would get, in an environment that has nothing but it. The tests of exports and of the module, not all.
+# The wheel that a user would get, in an environment that has nothing but it. The tests of the module and the models, not all.
 wheel: $(BIN)/python
 	rm -rf dist
 	$(BIN)/python -m pip wheel --quiet --no-deps --wheel-dir dist .
 	$(PYTHON) -m venv --clear build/wheel
 	build/wheel/bin/python -m pip install --quiet -c constraints.txt "$$(echo dist/simgan_fast-*.whl)[test]"
 	build/wheel/bin/simgan-fast info
-	build/wheel/bin/pytest tests/test_native.py tests/test_stubs.py tests/test_models.py tests/test_pretrained.py
+	build/wheel/bin/pytest tests/test_native.py tests/test_stubs.py tests/test_models.py
 
 # The public functions by their docstrings: build/site/index.html.
 docs: $(VENV)/.installed-dev

@@ -17,7 +17,13 @@ from interleaved import time_interleaved, write_results
 from torch.nn import functional as F
 
 from simgan_fast import PatchDiscriminator, Refiner
-from simgan_fast.ops import gather_normalize, patch_cross_entropy, patch_network, residual_blocks
+from simgan_fast.ops import (
+    gather_normalize,
+    patch_cross_entropy,
+    patch_network,
+    residual_blocks,
+    residual_network,
+)
 
 MOST_SECONDS = 0.3  # of an import, over torch's
 CHANNELS, SIDE = 16, 5
@@ -27,19 +33,19 @@ IMPORT = "import time; t = time.process_time(); import {}; print(time.process_ti
 def candidates() -> dict[str, Callable[[], object]]:
     """Each op, and its twin by torch under "(op)"."""
     refiner, discriminator = Refiner(width=CHANNELS, blocks=1), PatchDiscriminator()
-    plain = refiner.to_sequential()
+    ends = [(conv.weight, conv.bias) for conv in (refiner.first, refiner.last)]
+    inner = [block.parameters_in_order() for block in refiner.blocks]
     layers = [(conv.weight, conv.bias) for conv in discriminator.children()]
     image, maps = torch.zeros(1, 1, SIDE, SIDE), torch.zeros(1, CHANNELS, SIDE, SIDE)
-    weight, bias = plain.first.weight.expand(-1, CHANNELS, -1, -1).contiguous(), plain.first.bias
-    block, logits = (weight, bias, weight, bias), torch.zeros(1, 2, 2, 2)
+    (weight, bias, *_), logits = inner[0], torch.zeros(1, 2, 2, 2)
     pixels, indices = torch.zeros(1, 1, SIDE, SIDE, dtype=torch.uint8), torch.zeros(1, dtype=int)
     twin = {"padding_mode": "reflect", "impl": "reference"}
     return {
         "conv2d": lambda: F.conv2d(maps, weight, bias, padding=1),
-        "residual_blocks": lambda: residual_blocks(maps, [block]),
-        "(residual_blocks)": lambda: residual_blocks(maps, [block], impl="reference"),
+        "residual_blocks": lambda: residual_blocks(maps, inner),
+        "(residual_blocks)": lambda: residual_blocks(maps, inner, impl="reference"),
         "Refiner": lambda: refiner(image),
-        "(Refiner)": lambda: plain(image),
+        "(Refiner)": lambda: residual_network(image, ends[0], inner, ends[1], **twin).tanh(),
         "PatchDiscriminator": lambda: discriminator(image),
         "(PatchDiscriminator)": lambda: patch_network(image, layers, **twin),
         "patch_cross_entropy": lambda: patch_cross_entropy(logits, 1),

@@ -10,7 +10,6 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING
 
-from simgan_fast.arrays import refine_array
 from simgan_fast.config import PRESETS, TrainingConfig, preset
 from simgan_fast.errors import InputError, Interrupted, TrainingDiverged
 from simgan_fast.memory import keep_freed_memory
@@ -20,7 +19,6 @@ from simgan_fast.models.refiner import Refiner
 
 if TYPE_CHECKING:
     from simgan_fast.jobs.export import export
-    from simgan_fast.jobs.model_card import model_card
     from simgan_fast.jobs.prepare import prepare
     from simgan_fast.jobs.refine import refine
     from simgan_fast.jobs.report import report
@@ -45,11 +43,9 @@ __all__ = [
     "__version__",
     "export",
     "keep_freed_memory",
-    "model_card",
     "prepare",
     "preset",
     "refine",
-    "refine_array",
     "report",
     "resume",
     "show",
@@ -64,7 +60,6 @@ __all__ = [
 # registers the ops is imported above, so that a saved program finds them.
 _JOBS = {
     "export": "export",
-    "model_card": "model_card",
     "prepare": "prepare",
     "refine": "refine",
     "report": "report",

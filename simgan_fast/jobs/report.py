@@ -41,7 +41,7 @@ def report(
     run, named = Path(run), {name: Path(file) for name, file in (measures or {}).items()}
     out = Path(out) if out is not None else run / "report.html"
     json_file = Path(json_out) if json_out is not None else None
-    of_demo = demo_files(run)
+    of_demo = _demo_files(run)
     facts = run_facts(run / "train" if of_demo else run)
     _check_files(out, json_file, [*of_demo.values(), *named.values()])
     record = read_measure(of_demo.pop("record")) if of_demo else {}
@@ -54,7 +54,7 @@ def report(
     return out
 
 
-def demo_files(folder: Path) -> dict[str, Path]:
+def _demo_files(folder: Path) -> dict[str, Path]:
     """What a demo keeps beside its run, the folder `train`; nothing where `folder` is no demo's."""
     names = {"record": "demo.json", "demo": "summary.json", "gaze evaluation": "gaze.json"}
     found = {name: folder / file for name, file in names.items() if (folder / file).is_file()}

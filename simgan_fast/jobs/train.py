@@ -17,7 +17,6 @@ from simgan_fast.data.packed import PackedSet, open_packed
 from simgan_fast.devices import usable_device
 from simgan_fast.errors import InputError
 from simgan_fast.files import require_absent_or_empty
-from simgan_fast.jobs.model_card import model_card
 from simgan_fast.memory import free_memory
 from simgan_fast.models.refiner import Refiner
 from simgan_fast.ops import gather_normalize, release_memory
@@ -115,12 +114,9 @@ def resume(out: str | Path, *, device: str = "cpu") -> Refiner:
 
 def _finished(run: Run) -> Refiner:
     try:
-        refiner = run.finish()
+        return run.finish()
     finally:
         release_memory()  # a training step's, kept between steps
-    refiner.card = model_card(run.folder)
-    refiner.save_pretrained(run.folder / "refiner")
-    return refiner
 
 
 def _new_run(

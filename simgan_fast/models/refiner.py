@@ -2,24 +2,19 @@
 
 from __future__ import annotations
 
-import copy
 import dataclasses
 import json
-import re
-from collections import OrderedDict
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save
 from torch import Tensor, nn
 
-from simgan_fast.config import load_config
 from simgan_fast.errors import InputError
 from simgan_fast.files import written_whole
-from simgan_fast.models import hub
 from simgan_fast.ops.residual_network import residual_network
 
 PaddingMode = Literal["reflect", "zeros"]
@@ -42,16 +37,12 @@ class RefinerConfig:
 
 
 class ResidualBlock(nn.Module):
-    """relu(x + conv2(relu(conv1(x)))) of [n, width, h, w]; a Refiner leaves the arithmetic to `residual_network`."""
+    """Parameters of relu(x + conv2(relu(conv1(x)))); the arithmetic is the op `residual_network`."""
 
     def __init__(self, width: int, kernel_size: int, padding_mode: PaddingMode) -> None:
         super().__init__()
         self.conv1 = nn.Conv2d(width, width, kernel_size, padding="same", padding_mode=padding_mode)
         self.conv2 = nn.Conv2d(width, width, kernel_size, padding="same", padding_mode=padding_mode)
-
-    def forward(self, x: Tensor) -> Tensor:
-        """By torch's layers, for `Refiner.to_sequential`."""
-        return torch.relu(x + self.conv2(torch.relu(self.conv1(x))))
 
     def parameters_in_order(self) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """(w1, b1, w2, b2), as `residual_network` takes them; the biases exist by construction."""
@@ -80,9 +71,6 @@ class Refiner(nn.Module):
     ) -> None:
         super().__init__()
         self.config = RefinerConfig(in_channels, width, blocks, kernel_size, padding_mode)
-        self.card = (
-            ""  # what a model card says of the training, in Markdown; travels with the weights
-        )
         self.first = nn.Conv2d(
             in_channels, width, kernel_size, padding="same", padding_mode=padding_mode
         )
@@ -138,27 +126,8 @@ class Refiner(nn.Module):
                 )  # tanh(1.25 x) is within 0.15 of x on [-1, 1]
         return self
 
-    def to_sequential(self) -> nn.Sequential:
-        """A copy in nothing but torch's layers, with the same names: its state_dict loads here, and this one there.
-
-        For what knows no custom ops (ONNX, other runtimes, other people's code); slower on a CPU.
-
-        >>> refiner, plain = Refiner(), Refiner().to_sequential()
-        >>> refiner.load_state_dict(plain.state_dict())
-        <All keys matched successfully>
-        """
-        first, blocks, last = (copy.deepcopy(part) for part in (self.first, self.blocks, self.last))
-        layers: OrderedDict[str, nn.Module] = OrderedDict(
-            first=first,
-            relu=nn.ReLU(),
-            blocks=nn.Sequential(*blocks.children()),
-            last=last,
-            tanh=nn.Tanh(),
-        )
-        return nn.Sequential(layers).train(self.training)
-
     def save_pretrained(self, folder: str | Path) -> None:
-        """Write `folder`/model.safetensors, config.json and README.md, the model card, which ends with `card`."""
+        """Write `folder`/model.safetensors and config.json."""
         folder = Path(folder)
         tensors = {
             name: tensor.detach().cpu().contiguous() for name, tensor in self.state_dict().items()
@@ -167,95 +136,37 @@ class Refiner(nn.Module):
             file.write(save(tensors))
         with written_whole(folder / "config.json", "w") as file:
             json.dump(dataclasses.asdict(self.config), file, indent=2)
-        with written_whole(folder / hub.CARD_FILE, "w") as file:
-            file.write(hub.card_text(dataclasses.asdict(self.config), self.card))
-
-    def push_to_hub(
-        self, repo_id: str, *, private: bool | None = None, token: str | None = None, **upload: Any
-    ) -> str:
-        """Upload what `save_pretrained` writes to the Hugging Face Hub in one commit; gives the commit's URL.
-
-        The only method that sends anything. Needs `pip install simgan-fast[hub]`.
-
-        Args:
-            repo_id: "name/repository"; made if it is not there.
-            private: of a new repository; None is the account's default.
-            token: of an account; None is what `hf auth login` kept.
-            upload: further arguments of huggingface_hub's `HfApi.upload_folder`: revision, commit_message, create_pr.
-
-        >>> Refiner.from_pretrained("runs/first").push_to_hub("me/eyes")  # doctest: +SKIP
-        """
-        return hub.push(self.save_pretrained, repo_id, private=private, token=token, **upload)
 
     @classmethod
-    def from_pretrained(cls, source: str | Path, **download: Any) -> Refiner:
-        """Read a trained refiner, ready to refine (`eval`). Only safetensors and JSON are read; nothing is unpickled.
-
-        Args:
-            source: a run folder; a folder that `save_pretrained` wrote, or its model.safetensors; a checkpoint of a run
-                (its averaged refiner); else "name/repository" on the Hugging Face Hub, which needs
-                `pip install simgan-fast[hub]`.
-            download: arguments of huggingface_hub's `snapshot_download`: revision, token, cache_dir, local_files_only.
-
-        Raises:
-            InputError: nothing is there, it is damaged or of other shapes, or a weight is NaN or infinite.
-
-        >>> Refiner.from_pretrained("runs/first")  # doctest: +SKIP
-        >>> Refiner.from_pretrained("runs/first/checkpoints/update-00001610.safetensors")  # doctest: +SKIP
-        >>> Refiner.from_pretrained("me/eyes", revision="main")  # doctest: +SKIP
-        """
-        path = Path(source)
-        if not path.exists() and hub.is_repo_id(str(source)):
-            path = hub.downloaded(str(source), **download)
-        elif download:
-            raise InputError(
-                f"{source} is read from the disk: {', '.join(download)} can be given for a repository on the Hub only."
-            )
-        if (path / "refiner" / "config.json").is_file():
-            path = path / "refiner"
-        weights = path if path.suffix == ".safetensors" else path / "model.safetensors"
+    def from_pretrained(cls, folder: str | Path) -> Refiner:
+        """Read what `save_pretrained` wrote, or the `refiner/` folder of a run."""
+        folder = Path(folder)
+        if (folder / "refiner" / "config.json").is_file():
+            folder = folder / "refiner"
         try:
-            config, tensors = _read(weights)
+            config = RefinerConfig(**json.loads((folder / "config.json").read_text()))
             refiner = cls(**dataclasses.asdict(config))
-            refiner.load_state_dict(tensors)
+            refiner.load_state_dict(load_file(folder / "model.safetensors"))
         except FileNotFoundError as error:
             raise InputError(
-                f"{source} holds no trained refiner: {error.filename} is missing."
+                f"{folder} holds no trained refiner: {error.filename} is missing."
             ) from None
         except (
             SafetensorError,
             json.JSONDecodeError,
             UnicodeDecodeError,
             TypeError,
-            KeyError,
             RuntimeError,
         ) as error:
             reason = str(error).splitlines()[0]
             raise InputError(
-                f"{source} holds a damaged refiner ({reason}): restore it or train again."
+                f"{folder} holds a damaged refiner ({reason}): restore it or train again."
             ) from None
         broken = [
             name for name, tensor in refiner.state_dict().items() if not tensor.isfinite().all()
         ]
         if broken:
             raise InputError(
-                f"{source}: weight {broken[0]} holds NaN or infinity: use an earlier checkpoint."
+                f"{folder}: weight {broken[0]} holds NaN or infinity: use an earlier checkpoint."
             )
-        refiner.card = hub.training_of(weights.parent / hub.CARD_FILE)
         return refiner.eval()
-
-
-def _read(weights: Path) -> tuple[RefinerConfig, dict[str, Tensor]]:
-    """Shape and weights of a saved refiner, or of the averaged one in a run's checkpoint."""
-    if not re.fullmatch(r"update-\d+\.safetensors", weights.name):
-        saved = json.loads((weights.parent / "config.json").read_text())
-        return RefinerConfig(**saved), load_file(weights)
-    config, _ = load_config(weights.parent.parent / "config.toml")
-    prefix = "averaged."
-    tensors = {
-        name[len(prefix) :]: tensor
-        for name, tensor in load_file(weights).items()
-        if name.startswith(prefix)
-    }
-    shape = (config.width, config.blocks, config.kernel_size, config.padding_mode)
-    return RefinerConfig(tensors["first.weight"].shape[1], *shape), tensors

@@ -31,7 +31,7 @@ def numbers_html(content: Mapping[str, Any]) -> str:
             columns = {**{other: _rows(content[other]) for other in alike}, **columns}
             tables.append(table(("", *columns), _side_by_side(columns)))
             left = {key: rest for key, rest in left.items() if key not in (name, *alike)}
-    rows = list(flat_numbers(left))
+    rows = list(_flat(left))
     more = [(f"and {len(rows) - MOST_ROWS} more", "")] if len(rows) > MOST_ROWS else []
     if rows:
         tables.append(table((), [*rows[:MOST_ROWS], *more]))
@@ -55,19 +55,18 @@ def _side_by_side(columns: Mapping[str, Rows]) -> Iterator[list[str]]:
 
 def _rows(value: object) -> Rows:
     """The numbers in `value` by their paths; none where it is one itself, or a mean with its deviation."""
-    return dict(flat_numbers(value)) if isinstance(value, dict) and not _is_pair(value) else {}
+    return dict(_flat(value)) if isinstance(value, dict) and not _is_pair(value) else {}
 
 
-def flat_numbers(
+def _flat(
     content: Mapping[str, Any], prefix: str = "", depth: int = 0
 ) -> Iterator[tuple[str, str]]:
-    """(path, text) of every number in `content`."""
     for name, value in content.items():
         label = f"{prefix}{name}"
         if _is_pair(value):
             yield label, f"{_text(value['mean'])} ± {_text(value['std'])}"
         elif isinstance(value, dict) and depth < DEPTH:
-            yield from flat_numbers(value, f"{label} / ", depth + 1)
+            yield from _flat(value, f"{label} / ", depth + 1)
         elif isinstance(value, list | dict):
             yield label, f"{len(value)} values" if len(value) != 1 else "1 value"
         elif value is not None:
