@@ -181,7 +181,6 @@ PYBIND11_MODULE(_C, m) {
     m.doc() = "The native part of simgan_fast: raw addresses in, no checks. Use simgan_fast.ops.";
     m.def("cpu_level", &cpu_level);
     m.def("cpu_levels", &cpu_levels);
-    m.def("has_cuda", [] { return false; });
 
     const py::call_guard<py::gil_scoped_release> no_gil;
     m.def("patch_cross_entropy", &patch_cross_entropy, no_gil);

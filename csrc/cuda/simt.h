@@ -17,6 +17,17 @@
 #include <cstdint>
 #include <cstring>
 
+namespace simgan_fast {
+namespace simt {
+
+// For load and store: 16 bytes at a time.
+struct alignas(16) Words16 {
+    uint32_t word[4];
+};
+
+}  // namespace simt
+}  // namespace simgan_fast
+
 #if defined(__CUDACC__)
 
 #include <cuda_bf16.h>
@@ -202,6 +213,21 @@ SIMT_DEVICE float low_bf16(uint32_t pair) {
 }
 SIMT_DEVICE float high_bf16(uint32_t pair) {
     return bits_to_float(pair & 0xffff0000u);
+}
+
+// A value in memory, float or the bits of a bf16, and back.
+SIMT_DEVICE float to_float(float value) {
+    return value;
+}
+SIMT_DEVICE float to_float(uint16_t bf16) {
+    return low_bf16(bf16);
+}
+template <typename T>
+SIMT_DEVICE T from_float(float value) {
+    if constexpr (sizeof(T) == 2)
+        return static_cast<T>(pack_bf16(value, 0.0f));
+    else
+        return value;
 }
 
 }  // namespace simt
