@@ -5,13 +5,19 @@ BIN := $(VENV)/bin
 SOURCES := pyproject.toml CMakeLists.txt constraints.txt \
   $(shell find simgan_fast csrc -type f -not -name '*.pyc' -not -name '*.so')
 
-.PHONY: demo test fuzz bench bench-quick bench-guard lint format clean
+.PHONY: demo test cuda-check fuzz bench bench-quick bench-guard lint format clean
 
 demo: $(VENV)/.installed
 	$(BIN)/simgan-fast demo --out runs/demo
 
 test: $(VENV)/.installed-dev
 	$(BIN)/pytest
+
+# All CUDA sources for all architectures, what ptxas says of them, and the kernels on the emulator.
+cuda-check: $(VENV)/.installed-dev
+	@command -v nvcc > /dev/null || { echo "cuda-check needs nvcc on the PATH"; exit 1; }
+	$(BIN)/pytest tests/test_cuda_sources.py
+	$(BIN)/pytest -k emulator
 
 # Damaged data sets of every format, a minute or two; FUZZ_EXAMPLES=5000 for longer.
 fuzz: $(VENV)/.installed-dev
