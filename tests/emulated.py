@@ -3,19 +3,23 @@
 from __future__ import annotations
 
 import importlib.util
-import subprocess
 import sysconfig
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-import pybind11
+import torch
+from compilers import together
 
 ROOT = Path(__file__).parents[1]
 CSRC = ROOT / "csrc"
 EMULATOR = sorted((CSRC / "emulator").glob("*.cpp"))
 KERNELS = sorted(each for each in (CSRC / "cuda").glob("*.cu") if each.stem != "runtime")
-PYTHON = [f"-isystem{folder}" for folder in (pybind11.get_include(), sysconfig.get_path("include"))]
+# pybind11 as torch carries it.
+PYTHON = [
+    f"-isystem{Path(torch.__file__).parent / 'include'}",
+    f"-isystem{sysconfig.get_path('include')}",
+]
 # No contraction of products and sums to fma: nvcc and g++ would choose differently.
 FLAGS = [
     "-std=c++17",
@@ -30,17 +34,6 @@ FLAGS = [
 SANITIZED = ["-fsanitize=address,undefined", "-fno-sanitize-recover=all"]
 # Order (forward, reverse, random), and whether greedy.
 SCHEDULES = [(order, greedy) for order in range(3) for greedy in (False, True)]
-
-
-def together(commands: Iterable[list[str]]) -> None:
-    """Run compilers, two at a time; an AssertionError with what the first that failed had to say."""
-    waiting, running = list(commands), []
-    while waiting or running:
-        while waiting and len(running) < 2:
-            running.append(subprocess.Popen(waiting.pop(0), stderr=subprocess.PIPE, text=True))
-        process = running.pop(0)
-        _, message = process.communicate()
-        assert process.returncode == 0, message
 
 
 def compile_all(folder: Path, sources: Iterable[Path], *options: str) -> list[str]:

@@ -13,7 +13,8 @@ import sys
 from pathlib import Path
 
 import pytest
-from emulated import CSRC, KERNELS, PYTHON, together
+from compilers import together
+from emulated import CSRC, KERNELS, PYTHON
 
 pytestmark = [
     pytest.mark.skipif(shutil.which("nvcc") is None, reason="nvcc is not installed"),

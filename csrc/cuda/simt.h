@@ -3,10 +3,10 @@
 // thread.
 //
 // A kernel is a struct with
-//     using Params = ...;                    a plain struct, passed by value
-//     static constexpr int kThreads;         of a block, a multiple of 32
-//     static constexpr int kBlocksPerSm;     that must fit on a multiprocessor: bounds the
-//     registers static constexpr int kSharedBytes;     of dynamic shared memory, at most 227 KB
+//     using Params = ...;                   a plain struct, passed by value
+//     static constexpr int kThreads;        of a block, a multiple of 32
+//     static constexpr int kBlocksPerSm;    must fit on a multiprocessor: bounds the registers
+//     static constexpr int kSharedBytes;    of dynamic shared memory, at most 227 KB
 //     SIMT_DEVICE static void run(const Params& p);
 // started by launch<Kernel>("op", blocks, params, stream). csrc/emulator/README.md has the rules.
 //

@@ -83,8 +83,8 @@ def _to_integers(x: Tensor, dtype: torch.dtype) -> Tensor:
 
 
 def _obstacle(images: Tensor) -> str | None:
-    if images.shape[1] * images.shape[2] * images.shape[3] >= 2**31:
-        return "an image has 2^31 values or more"
+    if images.shape[1] * images.shape[2] * images.shape[3] >= 2**30:
+        return "an image has 2^30 values or more"
     return None if images.is_contiguous() else "images is not contiguous"
 
 
