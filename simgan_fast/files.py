@@ -98,6 +98,17 @@ def folder_written_whole(path: str | Path) -> Iterator[Path]:
 
 
 @contextmanager
+def folder_locked(folder: Path, complaint: str) -> Iterator[None]:
+    """Keep `folder` for this process; InputError(`complaint`) while another has it. The lock goes with its holder."""
+    with open(folder / LOCK_FILE, "w") as lock:
+        try:
+            fcntl.lockf(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)  # of this process, not of its copies
+        except OSError:
+            raise InputError(complaint) from None
+        yield
+
+
+@contextmanager
 def folder_resumable(path: str | Path, keep: Callable[[], bool]) -> Iterator[Path]:
     """Yield the folder `.NAME.part` beside `path`, with whatever is in it; on success rename it to `path`.
 
@@ -108,11 +119,7 @@ def folder_resumable(path: str | Path, keep: Callable[[], bool]) -> Iterator[Pat
     require_absent_or_empty(path)
     part = path.with_name(f".{path.name}.part")
     part.mkdir(parents=True, exist_ok=True)
-    with open(part / LOCK_FILE, "w") as lock:
-        try:
-            fcntl.lockf(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)  # of this process, not of its copies
-        except OSError:
-            raise InputError(f"{path} is being made by another process just now.") from None
+    with folder_locked(part, f"{path} is being made by another process just now."):
         try:
             yield part
             (part / LOCK_FILE).unlink()
