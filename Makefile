@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 SOURCES := pyproject.toml CMakeLists.txt constraints.txt \
   $(shell find simgan_fast csrc -type f -not -name '*.pyc' -not -name '*.so')
 
-.PHONY: demo test cuda-check fuzz bench bench-quick bench-guard lint format clean
+.PHONY: demo test cuda-check fuzz faults bench bench-quick bench-guard lint format clean
 
 demo: $(VENV)/.installed
 	$(BIN)/simgan-fast demo --out runs/demo
@@ -22,6 +22,10 @@ cuda-check: $(VENV)/.installed-dev
 # Damaged data sets of every format, a minute or two; FUZZ_EXAMPLES=5000 for longer.
 fuzz: $(VENV)/.installed-dev
 	$(BIN)/pytest tests/fuzz_readers.py -s -q -p no:cacheprovider
+
+# 300 kills at random moments, about 20 minutes; FAULT_KILLS=1000 for longer.
+faults: $(VENV)/.installed-dev
+	$(BIN)/pytest tests/faults.py -s -q -p no:cacheprovider
 
 bench: $(VENV)/.installed-bench
 	$(BIN)/pytest benchmarks -s --benchmark-sort=name

@@ -42,8 +42,17 @@ EXAMPLES = """examples:
 """
 
 
+NO_MEMORY = (
+    "there is not enough memory: take smaller batches, a shorter history, --feed stream or a larger machine; what was "
+    "finished is kept."
+)
+
+
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run one command; returns the exit code: 0, 1 (training diverged), 2 (bad input), 130 or 143 (stopped)."""
+    """Run one command; returns the exit code.
+
+    0, 1 (training diverged, no memory), 2 (bad input, bad disk), 130 or 143 (stopped), 141 (nobody reads the output).
+    """
     arguments = _parser().parse_args(argv)
     keep_freed_memory()
     if threading.current_thread() is threading.main_thread():
@@ -64,7 +73,19 @@ def main(argv: Sequence[str] | None = None) -> int:
     except OSError as error:  # no space left, no permission, a disk that went away
         what = error.strerror or str(error)
         return _complain(f"{error.filename or 'a file'}: {what}; nothing half-written was left.", 2)
+    except (MemoryError, RuntimeError) as error:
+        if not _lacks_memory(error):
+            raise
+        return _complain(NO_MEMORY, 1)
     return 0
+
+
+def _lacks_memory(error: MemoryError | RuntimeError) -> bool:
+    """torch has no type of its own for this on the CPU."""
+    text = str(error)
+    return (
+        isinstance(error, MemoryError) or "can't allocate memory" in text or "out of memory" in text
+    )
 
 
 def _terminate(number: int, _frame: FrameType | None) -> None:

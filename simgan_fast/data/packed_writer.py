@@ -119,7 +119,9 @@ class PackedWriter:
                 self._context.__exit__(type(failure), failure, failure.__traceback__)
                 raise
         self._context.__exit__(kind, error, trace)
-        if kind is not None and self.folder.exists():
+        if kind is None:  # only now: killed before, the writer would have to begin again
+            (self.path / PART_FILE).unlink(missing_ok=True)
+        elif self.folder.exists():
             done = sum(shard["count"] for shard in self._shards)
             _log.warning("%d images are kept in %s: the same job goes on there.", done, self.folder)
 
@@ -171,7 +173,7 @@ class PackedWriter:
     def _write_shard(self, count: int) -> None:
         table = pa.Table.from_batches(self._pending, schema=self._schema)
         file = f"shard-{len(self._shards):05d}.arrow"
-        batch = table.slice(0, count).combine_chunks().to_batches()[0]
+        batch = _packed_tight(table.slice(0, count).combine_chunks().to_batches()[0])
         with (
             written_whole(self.folder / file) as sink,
             pa.ipc.new_file(sink, self._schema) as writer,
@@ -192,7 +194,6 @@ class PackedWriter:
             raise InputError(f"no image was added to {self.path}: a packed set holds at least one.")
         rejects = rejects_text([(reject.file, reject.reason) for reject in self.rejects])
         description = json.dumps(self._description(), indent=1) + "\n"
-        (self.folder / PART_FILE).unlink(missing_ok=True)
         for name, text in ((REJECTS_FILE, rejects), (SET_FILE, description)):
             with written_whole(self.folder / name) as file:
                 file.write(text.encode())
@@ -248,6 +249,13 @@ class PackedWriter:
             "shards": self._shards,
             "digest": set_digest(self._shards),
         }
+
+
+def _packed_tight(batch: pa.RecordBatch) -> pa.RecordBatch:
+    """The same rows, copied: of a slice Arrow writes what lies around it too, and the bytes of a shard would depend on
+    how the images came.
+    """
+    return batch.take(np.arange(len(batch)))
 
 
 def _read_part(file: Path) -> dict[str, Any]:

@@ -14,6 +14,7 @@ from types import FrameType
 from torch import Tensor
 
 from simgan_fast.errors import Interrupted, TrainingDiverged
+from simgan_fast.files import folder_locked, remove_leftovers
 from simgan_fast.models.refiner import Refiner
 from simgan_fast.progress import Progress
 from simgan_fast.training.algorithm import Metrics, SimGAN, scalars
@@ -62,8 +63,18 @@ class Run:
         return sum(self.done.values())
 
     def finish(self) -> Refiner:
-        """Do what is left of every phase, then write the refiner for use elsewhere."""
-        with stop_requests() as stop, RunLog(self.folder, update=self.update) as log:
+        """Do what is left of every phase, then write the refiner for use elsewhere.
+
+        Raises InputError while another process trains in the same folder.
+        """
+        complaint = f"{self.folder} is being trained by another process just now."
+        with folder_locked(self.folder, complaint), stop_requests() as stop:
+            return self._finish(stop)
+
+    def _finish(self, stop: StopRequest) -> Refiner:
+        for folder in ("", "checkpoints", "samples", "refiner"):
+            remove_leftovers(self.folder / folder)
+        with RunLog(self.folder, update=self.update) as log:
             try:
                 for phase in self.phases:
                     self._do(phase, log, stop)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import re
 from pathlib import Path
@@ -31,15 +32,17 @@ def checkpoint_path(folder: Path, done: Done) -> Path:
 def save_checkpoint(folder: Path, simgan: SimGAN, done: Done) -> Path:
     """Write weights, optimisers, history and positions; then drop all but the newest checkpoints."""
     path = checkpoint_path(folder, done)
+    tensors = _tensors(simgan)
     numbers = {
         "format": RUN_FORMAT,
+        "sha256": _sha256(tensors),
         "done": done,
         "synthetic_position": simgan.synthetic.position,
         "real_position": simgan.real.position,
         "history_filled": simgan.history.filled if simgan.history else 0,
     }
     with written_whole(path) as file:
-        file.write(save(_tensors(simgan), metadata={"simgan_fast": json.dumps(numbers)}))
+        file.write(save(tensors, metadata={"simgan_fast": json.dumps(numbers)}))
     for old in sorted(folder.glob("update-*.safetensors"))[:-KEPT]:
         old.unlink()
     return path
@@ -84,11 +87,25 @@ def _read(path: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
     try:
         with safe_open(path, framework="pt") as file:
             numbers = json.loads((file.metadata() or {})["simgan_fast"])
-            return numbers, {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a dict)
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a dict)
     except (SafetensorError, KeyError, json.JSONDecodeError, OSError) as error:
         raise InputError(
             f"{path} is not a whole checkpoint ({error}); delete it and resume from the one before."
         ) from None
+    if numbers.get("sha256", "") not in ("", _sha256(tensors)):  # older versions wrote none
+        raise InputError(
+            f"{path} is damaged: its SHA-256 is another; delete it and resume from the one before."
+        )
+    return numbers, tensors
+
+
+def _sha256(tensors: dict[str, Tensor]) -> str:
+    digest = hashlib.sha256()
+    for name, tensor in sorted(tensors.items()):
+        digest.update(name.encode())
+        if tensor.numel():
+            digest.update(tensor.view(-1).view(torch.uint8).numpy().data)
+    return digest.hexdigest()
 
 
 def _tensors(simgan: SimGAN) -> dict[str, Tensor]:
