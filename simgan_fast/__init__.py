@@ -7,6 +7,7 @@
 
 from __future__ import annotations
 
+from simgan_fast.arrays import refine_array
 from simgan_fast.config import PRESETS, TrainingConfig, preset
 from simgan_fast.errors import InputError, Interrupted, TrainingDiverged
 from simgan_fast.jobs.export import export
@@ -41,6 +42,7 @@ __all__ = [
     "prepare",
     "preset",
     "refine",
+    "refine_array",
     "report",
     "resume",
     "show",

@@ -9,8 +9,6 @@ from __future__ import annotations
 from importlib import import_module
 from typing import Any, NoReturn
 
-import torch
-
 REMEDY = (
     "reinstall with a C++17 compiler at hand (`pip install .` in the checkout), "
     "or use impl='reference'"
@@ -68,7 +66,6 @@ def has_cuda() -> bool:
     return CUDA_MISSING is None
 
 
-@torch.compiler.assume_constant_result  # type: ignore[untyped-decorator]
 def cuda_obstacle(device: int = 0) -> str | None:
     """Why the CUDA kernels cannot run on that device, for the end of a sentence; None: they can."""
     if device not in _obstacles:
@@ -79,4 +76,6 @@ def cuda_obstacle(device: int = 0) -> str | None:
     return _obstacles[device]
 
 
+# What torch.compiler.assume_constant_result does, which would import torch._dynamo: a second, for everybody.
+cuda_obstacle._dynamo_marked_constant = True  # type: ignore[attr-defined]
 _obstacles: dict[int, str | None] = {}

@@ -95,7 +95,11 @@ def test_saved_refiner_is_read_back(tmp_path: Path) -> None:
     assert loaded.config == refiner.config
     images = torch.rand(1, 3, 9, 9)
     assert torch.equal(loaded(images), refiner(images))
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["config.json", "model.safetensors"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == [
+        "README.md",
+        "config.json",
+        "model.safetensors",
+    ]
 
 
 @pytest.mark.parametrize(

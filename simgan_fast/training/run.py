@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import signal
 import threading
 import time
@@ -83,8 +84,19 @@ class Run:
                 log.note(self.update, f"stopped: {error}")
                 raise
             log.samples(self.update, sample_rows(self.simgan.averaged, *self.samples))
-        self.simgan.averaged.save_pretrained(self.folder / "refiner")
+        self.simgan.averaged.save_pretrained(self.folder / "refiner", measures=self._measures())
         return self.simgan.averaged.eval()
+
+    def _measures(self) -> dict[str, object]:
+        """For the model card: settings that say most, and the last row of metrics.csv."""
+        config = self.simgan.config
+        settings = {
+            name: getattr(config, name) for name in ("steps", "batch_size", "self_regularization")
+        }
+        with (self.folder / "metrics.csv").open(newline="") as file:
+            last = list(csv.DictReader(file))[-1:]
+        shown = {name: row[name] for row in last for name in _SHOWN if row.get(name)}
+        return {**settings, **shown}
 
     def _do(self, phase: Phase, log: RunLog, stop: StopRequest) -> None:
         config, began = self.simgan.config, time.monotonic()
