@@ -56,6 +56,20 @@ def crop_depth(depth: Depth, box: Box) -> Depth:
     return cropped
 
 
+def crop_to_whole(points: ArrayLike, box: ArrayLike, size: tuple[int, int]) -> Floats:
+    """Positions [..., 2] in the whole image, in pixels, of positions x, y in a crop resized to `size` (height, width).
+
+    `box`: left, top, right, bottom [..., 4] of the crop; the axes before the last go with those of `points`.
+
+    >>> crop_to_whole([111.5, 111.5], (190, 80, 290, 180), (224, 224))
+    array([239.5, 129.5])
+    """
+    corners = np.asarray(box, np.float64)
+    first, sides = corners[..., :2], corners[..., 2:] - corners[..., :2]
+    height, width = size
+    return first + (np.asarray(points, np.float64) + 0.5) * sides / (width, height) - 0.5
+
+
 def uvd_to_xyz(uvd: ArrayLike) -> Floats:
     """Points [..., 3] in mm of pixels u, v and depth in mm, by NYU's camera."""
     u, v, depth = np.moveaxis(np.asarray(uvd, np.float64), -1, 0)
