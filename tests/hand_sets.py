@@ -88,8 +88,10 @@ def _drawn(joints: np.ndarray, side: int) -> np.ndarray:
             ((x - first[0]) * way[0] + (y - first[1]) * way[1]) / max(way @ way, 1e-9), 0, 1
         )
         far = np.hypot(x - first[0] - share * way[0], y - first[1] - share * way[1])
-        surface = first[2] + share * (last[2] - first[2]) - 200 * np.sqrt(
-            np.maximum(radius**2 - far**2, 0)
+        surface = (
+            first[2]
+            + share * (last[2] - first[2])
+            - 200 * np.sqrt(np.maximum(radius**2 - far**2, 0))
         )
         image = np.where(far < radius, np.minimum(image, surface), image)
     return np.where(np.isfinite(image), image, 0)

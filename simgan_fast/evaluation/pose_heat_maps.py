@@ -46,7 +46,7 @@ def decode_heat_maps(heat_maps: Tensor) -> Tensor:
     What is below 0, and beyond the border, has no weight. docs/pose_evaluation.md compares it with Newell's quarter of
     a pixel toward the higher neighbour.
     """
-    n, joints, height, width = heat_maps.shape
+    n, joints, _, width = heat_maps.shape
     peaks = heat_maps.flatten(2).argmax(dim=2)  # [n, j]
     x, y = peaks % width, peaks // width
     side = 2 * REACH + 1

@@ -114,7 +114,7 @@ def _joints(labels: Mapping[str, NDArray[Any]], count: int, what: str) -> Floats
         raise InputError(
             f"the label 'joints' of {what} is {list(joints.shape)}: want [{count}, 2 x joints], x0, y0, x1, y1, ..."
         )
-    _require(np.isfinite(joints).all(axis=1), "has joints that are no numbers", what)
+    _require(np.asarray(np.isfinite(joints).all(axis=1)), "has joints that are no numbers", what)
     return joints.reshape(count, -1, 2)
 
 
@@ -128,11 +128,15 @@ def _depths(labels: Mapping[str, NDArray[Any]], joints: int, what: str) -> Float
             f"the label 'joints_xyz' of {what} is {list(xyz.shape)}: want x, y, z of {joints} joints for each image."
         )
     depths: Floats = xyz[:, 2::3]
-    _require((depths > 0).all(axis=1), "has joints behind the camera, or that are no numbers", what)
+    _require(
+        np.asarray((depths > 0).all(axis=1)),
+        "has joints behind the camera, or that are no numbers",
+        what,
+    )
     if len(depths) and np.median(depths) < METRES:
         raise InputError(
-            f"the joints of {what} are at a depth of {np.median(depths):.3g} by 'joints_xyz': that seems to be metres; want "
-            "millimetres."
+            f"the joints of {what} are at a depth of {np.median(depths):.3g} by 'joints_xyz': that seems to be metres; "
+            "want millimetres."
         )
     return depths
 
@@ -153,7 +157,7 @@ def _not_flat(images: Tensor) -> NDArray[np.bool_]:
 def _inside(joints: NDArray[Any], shape: torch.Size) -> NDArray[np.bool_]:
     """[n, j] of positions [n, j, 2] in images of `shape`."""
     sides = np.array([shape[3], shape[2]])
-    inside: NDArray[np.bool_] = ((joints >= -0.5) & (joints < sides - 0.5)).all(axis=-1)
+    inside: NDArray[np.bool_] = np.asarray(((joints >= -0.5) & (joints < sides - 0.5)).all(axis=-1))
     return inside
 
 

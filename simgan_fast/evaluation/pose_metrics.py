@@ -53,24 +53,26 @@ def pixel_errors(predicted: Floats, true: Floats, width: int) -> Floats:
     return error
 
 
-def pose_scores(pixels: Floats, millimetres: Floats | None, inside: NDArray[np.bool_]) -> PoseScores:
+def pose_scores(
+    pixels: Floats, millimetres: Floats | None, inside: NDArray[np.bool_]
+) -> PoseScores:
     """Scores of errors [n, j] in pixels of the input and in mm; only joints `inside` [n, j] of the image count."""
     if not inside.any():
         raise InputError("no joint lies inside of its image: there is nothing to score.")
-    errors, some = pixels[inside], inside.any(axis=1)
+    errors, some = pixels[inside], np.flatnonzero(inside.any(axis=1))
     close = (pixels <= CLOSE_PIXELS) | ~inside
     mean_mm = max_mm = None
     if millimetres is not None:
         mean_mm = float(millimetres[inside].mean())
-        max_mm = float(np.where(inside, millimetres, 0).max(axis=1)[some].mean())
+        max_mm = float(np.where(inside, millimetres, 0)[some].max(axis=1).mean())
     return PoseScores(
         pck_5px=float((errors <= CLOSE_PIXELS).mean()),
-        images_5px=float(close.all(axis=1)[some].mean()),
+        images_5px=float(close[some].all(axis=1).mean()),
         mean_error_px=float(errors.mean()),
         auc=float(np.maximum(0, 1 - errors / CURVE_PIXELS[-1]).mean()),
         mean_error_mm=mean_mm,
         max_error_mm=max_mm,
-        n=int(some.sum()),
+        n=len(some),
     )
 
 

@@ -21,7 +21,7 @@ from simgan_fast.evaluation.pose_heat_maps import (
     to_heat_map,
 )
 from simgan_fast.evaluation.pose_labels import Hands, hands_of
-from simgan_fast.evaluation.side_by_side import first_weights
+from simgan_fast.evaluation.side_by_side import channels_last, first_weights
 from simgan_fast.models.stacked_hourglass import (
     StackedHourglass,
     heat_map_loss,
@@ -47,7 +47,9 @@ class PoseTraining(CosineTraining):
     width: int = 32  # channels; 256 in the paper
     depth: int = 3  # halvings in an hourglass; 4 in the paper
     rotation: float = 20.0  # degrees either way, at random (paper)
-    scale: float = 0.1  # enlarged or reduced by up to that share, at random: with `shift`, the paper's crops
+    scale: float = (
+        0.1  # enlarged or reduced by up to that share, at random: with `shift`, the paper's crops
+    )
     shift: float = 0.05  # of the image's side, in x and y
     _: KW_ONLY
     updates: int = 600
@@ -57,6 +59,8 @@ class PoseTraining(CosineTraining):
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        if self.batch_size < 2:  # batch normalisation has no variance of one image's single pixel
+            raise InputError(f"batch_size is {self.batch_size}: it must be at least 2.")
         for name, most in (("rotation", 180.0), ("scale", 0.9), ("shift", 1.0)):
             if not 0 <= getattr(self, name) <= most:
                 raise InputError(f"{name} is {getattr(self, name)}: it must be from 0 to {most:g}.")
@@ -168,14 +172,7 @@ def _new_estimator(hands: Hands, training: PoseTraining, seed: int) -> StackedHo
             training.width,
             training.depth,
         )
-    side = min(hands.images.shape[2:])
-    if side < estimator.multiple // 2:
-        raise InputError(
-            f"images of {hands.images.shape[2]}x{hands.images.shape[3]} are too small for hourglasses of depth "
-            f"{training.depth}, which halve them {training.depth + 2} times: take a smaller depth, or images of at least "
-            f"{estimator.multiple} pixels."
-        )
-    return estimator.to(memory_format=torch.channels_last)
+    return channels_last(estimator)
 
 
 def _require_finite(estimator: StackedHourglass) -> None:

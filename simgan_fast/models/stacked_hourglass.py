@@ -25,8 +25,8 @@ class StackedHourglass(nn.Module):
     nearest-neighbour enlargements.
 
     The paper's images of 224x224 give 224 / 4 = 56 pixels after the stem, which four halvings do not divide
-    (56 / 16 = 3.5); its heat maps of 64x64 need an image of 4 x 64 = 256. So an image is padded on all sides to the next
-    multiple of 4 x 2^depth: 224 to 256 by 16 pixels each. `padded` does it, with what stands for "no depth".
+    (56 / 16 = 3.5); its heat maps of 64x64 need an image of 4 x 64 = 256. So an image is padded on all sides to the
+    next multiple of 4 x 2^depth: 224 to 256 by 16 pixels each. `padded` does it, with what stands for "no depth".
 
     The paper's network (the defaults) has 6,702,364 parameters; `width=32, depth=3` has 109,980.
 
@@ -136,9 +136,7 @@ class Residual(nn.Module):
             nn.ReLU(),
             nn.Conv2d(half, out_width, 1),
         )
-        self.skip = (
-            nn.Identity() if in_width == out_width else nn.Conv2d(in_width, out_width, 1)
-        )
+        self.skip = nn.Identity() if in_width == out_width else nn.Conv2d(in_width, out_width, 1)
 
     def forward(self, x: Tensor) -> Tensor:
         """[n, in_width, h, w] to [n, out_width, h, w]."""
