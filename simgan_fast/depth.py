@@ -20,6 +20,7 @@ PAPER_OFFSET = 2000.0  # mm: what Shrivastava et al. (CVPR 2017) subtract; the b
 PAPER_SCALE = 2000.0  # mm that are 1 in training
 CUBE = 300.0  # mm: the side of the cube around the hand's centre (DeepPrior++)
 HALF = 32767.5  # of the range of uint16
+NEAREST = 20.0  # mm: no hand is so near to a camera; such depth is in metres
 BACKGROUND = 32768  # where `encode_paper` puts 0; a depth of PAPER_OFFSET itself goes to 32767
 
 Box = tuple[int, int, int, int]  # left, top, right, bottom in pixels of the whole image

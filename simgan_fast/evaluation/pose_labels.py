@@ -11,7 +11,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from simgan_fast.depth import HALF, crop_to_whole, uvd_to_xyz
+from simgan_fast.depth import HALF, NEAREST, crop_to_whole, uvd_to_xyz
 from simgan_fast.errors import InputError
 from simgan_fast.evaluation.gaze_training import LabelledSet
 
@@ -22,7 +22,6 @@ JOINT_NAMES = (
     "little tip", "little middle", "ring tip", "ring middle", "middle tip", "middle middle", "index tip",
     "index middle", "thumb tip", "thumb middle", "thumb root", "wrist, little's side", "wrist, thumb's side", "palm",
 )  # fmt: skip
-METRES = 20.0  # mm: no hand is so near; one that is, is given in metres
 
 
 @dataclass(frozen=True)
@@ -133,7 +132,7 @@ def _depths(labels: Mapping[str, NDArray[Any]], joints: int, what: str) -> Float
         "has joints behind the camera, or that are no numbers",
         what,
     )
-    if len(depths) and np.median(depths) < METRES:
+    if len(depths) and np.median(depths) < NEAREST:
         raise InputError(
             f"the joints of {what} are at a depth of {np.median(depths):.3g} by 'joints_xyz': that seems to be metres; "
             "want millimetres."
