@@ -41,6 +41,9 @@ def add(commands: Any) -> None:
     )
     parser.add_argument("--near", type=float, metavar="MM", help="depth: what is nearer has none")
     parser.add_argument("--far", type=float, metavar="MM", help="depth: what is farther has none")
+    parser.add_argument(
+        "--lowest", type=int, metavar="LEVEL", help="depth, 8 bits: what is lower has none [1]"
+    )
     parser.add_argument("--image", metavar="COLUMN", help="parquet, hf: column of images [image]")
     parser.add_argument("--split", help="hf: train, test, ...")
 
@@ -70,6 +73,7 @@ def run(arguments: argparse.Namespace) -> None:
         values=arguments.values,
         near=arguments.near,
         far=arguments.far,
+        lowest=arguments.lowest,
         image=arguments.image,
         split=arguments.split,
     )

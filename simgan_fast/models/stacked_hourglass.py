@@ -28,7 +28,7 @@ class StackedHourglass(nn.Module):
     (56 / 16 = 3.5); its heat maps of 64x64 need an image of 4 x 64 = 256. So an image is padded on all sides to the
     next multiple of 4 x 2^depth: 224 to 256 by 16 pixels each. `padded` does it, with what stands for "no depth".
 
-    The paper's network (the defaults) has 6,702,364 parameters; `width=32, depth=3` has 109,980.
+    The paper's network (the defaults) has 6,562,588 parameters; `width=32, depth=3` has 88,252.
 
     Args:
         joints: heat maps per stack.

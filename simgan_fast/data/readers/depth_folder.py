@@ -20,13 +20,17 @@ from simgan_fast.errors import InputError
 CROPS = ("box", "none")
 FARTHEST = 65535.0  # mm
 
+Room = tuple[float | None, float | None, int]  # near, far, lowest
+
 
 class DepthFolderReader:
     """The grey PNGs under `folder`, sub-folders included, as depth of hands.
 
     Args:
         near, far: mm, the room that the hand is in; what lies outside of it has no depth afterwards. By default all of
-            it. Files of 8 bits need both: there level 1 stands for `near`, 255 for `far`, and 0 for no depth.
+            it. Files of 8 bits need both: there level `lowest` stands for `near` and 255 for `far`.
+        lowest: of files of 8 bits; lower levels have no depth. Images that were resized by means have a rim of them
+            around the hand, halfway to the background 0, which would be depths where nothing is.
         crop: "box", a square around the pixels that have depth, 10 pixels larger than they are, as for NYU's hands;
             "none", the whole image.
         values: "millimetres", "paper" or "metric", as for NYU's hands; "metric" is around `centre`.
@@ -45,6 +49,7 @@ class DepthFolderReader:
         folder: str | Path,
         near: float | None = None,
         far: float | None = None,
+        lowest: int = 1,
         crop: str = "box",
         values: str = "millimetres",
     ) -> None:
@@ -55,9 +60,12 @@ class DepthFolderReader:
             raise InputError(
                 f"near is {near} mm and far {far} mm: want 0 < near < far, and far at most {FARTHEST:g}."
             )
+        if not 1 <= lowest < 255:
+            raise InputError(f"lowest is {lowest}: want a level from 1 to 254.")
         self.folder = Path(folder)
         self.names = image_names(self.folder)
-        self._options = near, far, crop, values
+        self._room = near, far, lowest
+        self._options = crop, values
 
     @property
     def labels(self) -> Mapping[str, int]:
@@ -76,13 +84,13 @@ class DepthFolderReader:
 
     def __iter__(self) -> Iterator[Sample]:
         for name in self.names:
-            load = partial(_load, self.folder / name, self._options)
+            load = partial(_load, self.folder / name, self._room, self._options)
             yield Sample(name, load, source=self.title, nearest=True)
 
 
-def _load(file: Path, options: tuple[float | None, float | None, str, str]) -> Loaded:
-    near, far, crop, values = options
-    depth = _millimetres(decode_file(read_file(str(file)), None)[0], near, far)
+def _load(file: Path, room: Room, options: tuple[str, str]) -> Loaded:
+    crop, values = options
+    depth = _millimetres(decode_file(read_file(str(file)), None)[0], room)
     if not depth.any():
         raise Rejected("no pixel has a depth, or none between near and far: it is all background")
     box = (0, 0, depth.shape[1], depth.shape[0])
@@ -94,17 +102,18 @@ def _load(file: Path, options: tuple[float | None, float | None, str, str]) -> L
     return Loaded(encoded(depth, values, centre), labels)
 
 
-def _millimetres(pixels: np.ndarray, near: float | None, far: float | None) -> Depth:
-    """Depth [h, w] of a file's pixels, 0 where none is between `near` and `far`; Rejected where that is unknown."""
+def _millimetres(pixels: np.ndarray, room: Room) -> Depth:
+    """Depth [h, w] of a file's pixels, 0 where there is none in the room; Rejected where that is unknown."""
+    near, far, lowest = room
     if pixels.ndim != 2:
         raise Rejected("it has colours: want grey of 16 bits, in mm")
     if pixels.dtype == np.uint8:
         if near is None or far is None:
             raise Rejected(
-                "it has 8 bits, which hold no millimetres: say by near and far what levels 1 and 255 stand for"
+                "it has 8 bits, which hold no millimetres: say by near and far what the lowest and level 255 stand for"
             )
-        depth = near + (pixels - 1.0) * (far - near) / 254
-        return np.where(pixels == 0, 0, np.rint(depth)).astype(np.uint16)
+        depth = near + (pixels - float(lowest)) * (far - near) / (255 - lowest)
+        return np.where(pixels < lowest, 0, np.rint(depth)).astype(np.uint16)
     if 0 < pixels.max() < depths.NEAREST:
         raise Rejected(
             f"its largest depth is {pixels.max()}: that seems to be metres, and millimetres are wanted"
