@@ -19,6 +19,7 @@ HEIGHT, WIDTH = 480, 640
 PAPER_OFFSET = 2000.0  # mm: what Shrivastava et al. (CVPR 2017) subtract; the background becomes 0
 PAPER_SCALE = 2000.0  # mm that are 1 in training
 CUBE = 300.0  # mm: the side of the cube around the hand's centre (DeepPrior++)
+MARGIN = 10  # pixels around a hand, before its box is made square
 HALF = 32767.5  # of the range of uint16
 BACKGROUND = 32768  # where `encode_paper` puts 0; a depth of PAPER_OFFSET itself goes to 32767
 
@@ -54,6 +55,20 @@ def crop_depth(depth: Depth, box: Box) -> Depth:
     first, second = rows.start - top, columns.start - left
     cropped[first : first + part.shape[0], second : second + part.shape[1]] = part
     return cropped
+
+
+def hand_box(synthetic: Depth, margin: int = MARGIN) -> Box | None:
+    """The square around the pixels [h, w] of a rendered hand, `margin` larger than they are; None where there are none.
+
+    It may reach over the border.
+    """
+    rows, columns = (np.flatnonzero((synthetic > 0).any(axis)) for axis in (1, 0))
+    if not len(rows):
+        return None
+    edges = [(int(line[0]) - margin, int(line[-1]) + 1 + margin) for line in (columns, rows)]
+    side = max(last - first for first, last in edges)
+    left, top = ((first + last - side) // 2 for first, last in edges)
+    return left, top, left + side, top + side
 
 
 def uvd_to_xyz(uvd: ArrayLike) -> Floats:
