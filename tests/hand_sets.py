@@ -10,7 +10,7 @@ import numpy as np
 import torch
 
 from simgan_fast import depth
-from simgan_fast.data.readers.nyu_hands import JOINTS
+from simgan_fast.depth import JOINTS
 
 BOX_SIDE = 190.0  # pixels of the camera's picture that a crop shows
 CENTRE = 760.0  # mm: of the palm

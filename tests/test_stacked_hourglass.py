@@ -33,7 +33,7 @@ def test_the_papers_images_give_its_heat_maps() -> None:
         network, images = StackedHourglass(), torch.zeros(2, 1, 224, 224)
         assert network.multiple == 64
         assert network(padded(images, 64, 0.0)).shape == (2, 2, 14, 64, 64)
-        with pytest.raises(InputError, match="224x224 came.*multiples of 64: pad them"):
+        with pytest.raises(InputError, match=r"224x224 came.*multiples of 64: pad them"):
             network(images)
 
 

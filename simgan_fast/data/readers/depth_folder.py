@@ -13,8 +13,8 @@ from simgan_fast.data.decode import Loaded, decode_file, read_file
 from simgan_fast.data.image_files import Rejected
 from simgan_fast.data.readers import Sample
 from simgan_fast.data.readers.folder import image_names
-from simgan_fast.data.readers.nyu_hands import VALUES, encoded, hand_box
-from simgan_fast.depth import Depth
+from simgan_fast.data.readers.nyu_hands import hand_box
+from simgan_fast.depth import VALUES, Depth
 from simgan_fast.errors import InputError
 
 CROPS = ("box", "none")
@@ -99,7 +99,7 @@ def _load(file: Path, room: Room, options: tuple[str, str]) -> Loaded:
         depth = depths.crop_depth(depth, box)
     centre = float(np.median(depth[depth > 0]))
     labels = {"centre": np.array([centre]), "box": np.array(box)}
-    return Loaded(encoded(depth, values, centre), labels)
+    return Loaded(depths.encoded(depth, values, centre), labels)
 
 
 def _millimetres(pixels: np.ndarray, room: Room) -> Depth:

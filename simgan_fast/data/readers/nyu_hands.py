@@ -28,14 +28,11 @@ from simgan_fast.data.decode import Loaded
 from simgan_fast.data.image_files import Rejected
 from simgan_fast.data.isolation import Isolated
 from simgan_fast.data.readers import Sample, left_out, needed, reason_of
-from simgan_fast.depth import Box, Depth
+from simgan_fast.depth import JOINTS, VALUES, Box
 from simgan_fast.errors import InputError
 
 KINDS, CROPS = ("depth", "synthdepth"), ("box", "mask", "none")
-VALUES = ("millimetres", "paper", "metric")
 VIEWS = (1, 2, 3)
-JOINTS = (0, 3, 6, 9, 12, 15, 18, 21, 24, 25, 27, 30, 31, 32)  # of the 36; the last is the palm
-MARGIN = 10  # pixels around the hand, before the box is made square
 FRAMES = 1 << 17  # more than that is damage, and is not read
 # SciPy trips over its own feet too: UnboundLocalError is a NameError.
 _DAMAGED = (
@@ -67,10 +64,10 @@ class NYUHandsReader:
 
     Labels: `joints` 14 x (x, y) in pixels of the crop; `joints_xyz` 14 x (x, y, z) in mm, x right, y
     up, z away from the camera; `centre`, the depth of the palm in mm; `box`, left, top, right and bottom of the crop in
-    pixels of the whole image. An image that is damaged, has no synthetic one to crop by, no depth in its crop, or
-    no joints, or joints behind the camera, is left out and listed in rejects.csv; so is depth of 8 bits, or in metres.
-    Frames without an image are passed over, so that a part of the set can be read; of all views, those that a frame
-    lacks are listed.
+    pixels of the whole image; `frame`, its number in its part of the set, and `view`, its camera. An image that is
+    damaged, has no synthetic one to crop by, no depth in its crop, or no joints, or joints behind the camera, is left
+    out and listed in rejects.csv; so is depth of 8 bits, or in metres. Frames without an image are passed over, so that
+    a part of the set can be read; of all views, those that a frame lacks are listed.
 
     Raises InputError for a folder that holds no such images, a joint_data.mat that cannot be read, an unknown option,
     and where SciPy is not installed.
@@ -107,7 +104,8 @@ class NYUHandsReader:
 
     @property
     def labels(self) -> Mapping[str, int]:
-        return {"joints": 2 * len(JOINTS), "joints_xyz": 3 * len(JOINTS), "centre": 1, "box": 4}
+        joints = {"joints": 2 * len(JOINTS), "joints_xyz": 3 * len(JOINTS)}
+        return {**joints, "centre": 1, "box": 4, "frame": 1, "view": 1}
 
     @property
     def pixel_labels(self) -> frozenset[str]:
@@ -150,6 +148,7 @@ class NYUHandsReader:
 def _load(file: Path, options: tuple[str, str, str], uvd: np.ndarray, xyz: np.ndarray) -> Loaded:
     """uint16 [h, w] of one file, cropped and encoded, and its labels; the crop is that of the synthetic image."""
     kind, crop, values = options
+    view, number = file.stem.split("_")[1:]
     depth, centre = _read(file), float(xyz[-1, 2])
     if 0 < depth.max() < depths.NEAREST:
         raise Rejected(
@@ -170,29 +169,18 @@ def _load(file: Path, options: tuple[str, str, str], uvd: np.ndarray, xyz: np.nd
         "joints_xyz": xyz.reshape(-1),
         "centre": np.array([centre]),
         "box": np.array(box),
+        "frame": np.array([int(number)]),
+        "view": np.array([int(view)]),
     }
-    return Loaded(encoded(depth, values, centre), labels)
-
-
-def encoded(depth: Depth, values: str, centre: float) -> Depth:
-    """Depth in mm as one of VALUES; `centre` is the hand's depth."""
-    if values == "paper":
-        return depths.encode_paper(depth)
-    return depths.encode_metric(depth, centre) if values == "metric" else depth
+    return Loaded(depths.encoded(depth, values, centre), labels)
 
 
 def hand_box(synthetic: np.ndarray) -> Box:
-    """Left, top, right, bottom of the square around the pixels with depth (of a synthetic image), and MARGIN around it.
-
-    It may reach over the border. Raises Rejected where there is no such pixel.
-    """
-    rows, columns = (np.flatnonzero((synthetic > 0).any(axis)) for axis in (1, 0))
-    if not len(rows):
+    """The square around the pixels with depth (of a synthetic image); raises Rejected where there is none."""
+    box = depths.hand_box(synthetic)
+    if box is None:
         raise Rejected("its synthetic image is empty: there is no hand to crop around")
-    edges = [(int(line[0]) - MARGIN, int(line[-1]) + 1 + MARGIN) for line in (columns, rows)]
-    side = max(last - first for first, last in edges)
-    left, top = ((first + last - side) // 2 for first, last in edges)
-    return left, top, left + side, top + side
+    return box
 
 
 def _read(file: Path) -> np.ndarray:
