@@ -161,7 +161,7 @@ PRESETS: dict[str, TrainingConfig] = {
     "eyes-paper": _PAPER,
     "eyes-paper-kg50": dataclasses.replace(_PAPER, refiner_updates=50),
     "hands-paper": _HANDS_PAPER,
-    # For 96x96 pixels, of which 3x3 show as much of a hand as 7x7 of 224x224 do (docs/hands.md).
+    # For 64x64 pixels, of which 3x3 show more of a hand than 7x7 of 224x224 do (docs/hands.md).
     "demo-hands": TrainingConfig(width=32, steps=1500, batch_size=16),
 }
 

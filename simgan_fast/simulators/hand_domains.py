@@ -34,11 +34,11 @@ class ViewDomain:
 
     distance: Range = (650.0, 1100.0)  # mm, of the palm
     turn: Range = (
-        -55.0,
-        55.0,
+        -45.0,
+        45.0,
     )  # about the hand's own axis, away from showing the palm, or the back
-    tilt: Range = (-25.0, 60.0)  # of the fingers toward the camera
-    roll: Range = (-80.0, 80.0)  # in the picture
+    tilt: Range = (-25.0, 45.0)  # of the fingers toward the camera
+    roll: Range = (-35.0, 35.0)  # in the picture
     place_x: Range = (0.15, 0.85)  # of the room that the picture leaves the hand
     place_y: Range = (0.15, 0.85)
     # the two other cameras
@@ -47,7 +47,7 @@ class ViewDomain:
     side_distance: Range = (0.9, 1.15)  # times that of the first
 
 
-BACKS = 0.25  # of the hands show their back to the first camera
+BACKS = 0.1  # of the hands show their back to the first camera
 PLAIN = HandDomain(), ViewDomain()
 CAMERA = (
     replace(
@@ -58,6 +58,6 @@ CAMERA = (
         palm_thickness=(0.95, 1.18),
         looseness=(0.7, 1.6),
     ),
-    replace(PLAIN[1], tilt=(-20.0, 65.0)),
+    replace(PLAIN[1], tilt=(-20.0, 50.0)),
 )
 DOMAINS = {"plain": PLAIN, "camera": CAMERA}
