@@ -12,6 +12,9 @@ from simgan_fast import cli, depth, prepare
 from simgan_fast.errors import InputError
 
 
+SHARED = Path(__file__).parents[2] / "shared" / "data" / "senz3d_hands"
+
+
 def frame(hand: int = 700, wall: int = 2500) -> np.ndarray:
     """uint16 [60, 80] in mm: a hand of 20x10 pixels before a wall, one pixel not measured."""
     image = np.full((60, 80), wall, np.uint16)
@@ -96,6 +99,18 @@ def test_options_that_cannot_be(tmp_path: Path, options: dict[str, object], mess
     with pytest.raises(InputError, match=message):
         prepare("depth", tmp_path / "in", tmp_path / "out", **options)  # type: ignore[arg-type]
     assert not (tmp_path / "out").exists()
+
+
+def test_genuine_crops_of_a_time_of_flight_camera(tmp_path: Path) -> None:
+    if not SHARED.is_dir():
+        pytest.skip("shared/data is not there")
+    room = {"near": 200, "far": 900, "lowest": 40}
+    result = prepare("depth", SHARED, tmp_path / "out", size=(64, 64), values="paper", **room)
+    assert len(result) > 300 and result.dtype == "uint16"
+    millimetres = depth.decode_paper(result.images(0, 50))
+    assert set(np.unique(millimetres[millimetres < 200])) == {0}
+    share = (millimetres > 0).mean(axis=(1, 2, 3))
+    assert (share > 0.1).all() and (share < 0.95).all()
 
 
 def test_the_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
