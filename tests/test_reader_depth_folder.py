@@ -11,7 +11,6 @@ from PIL import Image
 from simgan_fast import cli, depth, prepare
 from simgan_fast.errors import InputError
 
-
 SHARED = Path(__file__).parents[2] / "shared" / "data" / "senz3d_hands"
 
 
