@@ -168,6 +168,22 @@ def test_three_views_of_one_hand() -> None:
     assert (np.abs(joints[:, 1] - joints[:, 0]).max(axis=(1, 2)) > 20).all()
 
 
+def test_open_hands_are_open_upright_and_show_their_palm() -> None:
+    bends, upright = {}, {}
+    for poses in ("all", "open"):
+        joints = skeletons(batch(32, seed=2, size=(32, 32), poses=poses, skeleton=True))
+        bones = np.diff(joints[:, :24].reshape(32, 4, 6, 3)[:, :, [MCP, PIP, DIP]], axis=2)
+        unit = bones / np.linalg.norm(bones, axis=-1, keepdims=True)
+        cosine = np.clip((unit[:, :, 0] * unit[:, :, 1]).sum(-1), -1, 1)
+        bends[poses] = np.degrees(np.arccos(cosine))
+        along = joints[:, 32] - joints[:, 30:32].mean(axis=1)  # from the wrist to the palm
+        upright[poses] = np.degrees(np.arctan2(along[:, 0], along[:, 1]))
+    assert bends["open"].max() < 75 < bends["all"].max()
+    assert np.abs(upright["open"]).max() < 25 < np.abs(upright["all"]).max()
+    little, index = joints[:, 5], joints[:, 23]  # their MCP joints
+    assert (index[:, 0] > little[:, 0]).all(), "of a right hand's palm the thumb's side is right"
+
+
 @pytest.mark.parametrize("domain", DOMAINS)
 def test_an_image_depends_on_its_number_alone(domain: str) -> None:
     options = {"seed": 3, "domain": domain, "size": (48, 48), "views": 3}
@@ -272,6 +288,7 @@ def test_the_camera_refuses(wrong: np.ndarray, message: str) -> None:
         {"count": 5, "size": (35, 5000)},
         {"count": 5, "domain": "real"},
         {"count": 5, "views": 2},
+        {"count": 5, "poses": "fist"},
         {"count": 5, "crop": "mask"},
         {"count": 5, "values": "metres"},
     ],

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 
 from simgan_fast.simulators.eye_domains import Range
+from simgan_fast.simulators.hand_pose import SHAPES
 
 
 @dataclass(frozen=True)
@@ -47,7 +49,6 @@ class ViewDomain:
     side_distance: Range = (0.9, 1.15)  # times that of the first
 
 
-BACKS = 0.1  # of the hands show their back to the first camera
 PLAIN = HandDomain(), ViewDomain()
 CAMERA = (
     replace(
@@ -60,4 +61,23 @@ CAMERA = (
     ),
     replace(PLAIN[1], tilt=(-20.0, 50.0)),
 )
+
+
+@dataclass(frozen=True)
+class PoseChoice:
+    """Which of `SHAPES` hands are drawn around, the share that shows its back to the first camera, and other views."""
+
+    shapes: tuple[str, ...] = tuple(SHAPES)
+    backs: float = 0.1
+    views: Mapping[str, Range] = field(default_factory=dict)
+
+
+POSES = {
+    "all": PoseChoice(),
+    "open": PoseChoice(
+        shapes=("open", "flat", "relaxed"),
+        backs=0.0,
+        views={"turn": (-20.0, 20.0), "tilt": (-15.0, 25.0), "roll": (-20.0, 20.0)},
+    ),
+}
 DOMAINS = {"plain": PLAIN, "camera": CAMERA}
