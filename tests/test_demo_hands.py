@@ -18,7 +18,7 @@ CONFIG = preset("demo-hands", **SMALL, discriminator_pretraining=2)
 
 def test_the_demo_of_hands(tmp_path: Path) -> None:
     out = tmp_path / "demo"
-    summary = demo_hands(out, CONFIG, scale=0.004)
+    summary = demo_hands(out, CONFIG, scale=0.002)
     assert summary == json.loads((out / "summary.json").read_text())
     arms = {"synthetic", "refined", "real_labels"}
     for score in ("pck_5px", "pck_5px_std", "mean_joint_error_mm", "mean_joint_error_mm_std"):
@@ -31,14 +31,14 @@ def test_the_demo_of_hands(tmp_path: Path) -> None:
     assert "points" in hands_table(summary) and "real_labels" in hands_table(summary)
     assert (out / "samples.png").is_file() and (out / "report.html").is_file()
     kept = (out / "summary.json").stat().st_mtime_ns
-    assert demo_hands(out, CONFIG, scale=0.004) == summary
+    assert demo_hands(out, CONFIG, scale=0.002) == summary
     assert (out / "summary.json").stat().st_mtime_ns == kept, "a finished demo is only read"
     (out / "summary.json").unlink()
-    assert demo_hands(out, CONFIG, scale=0.004) == summary, "nothing that is there is done again"
+    assert demo_hands(out, CONFIG, scale=0.002) == summary, "nothing that is there is done again"
     with pytest.raises(InputError, match="other settings"):
-        demo_hands(out, CONFIG, scale=0.005)
+        demo_hands(out, CONFIG, scale=0.003)
     with pytest.raises(InputError, match="other settings"):
-        demo(out, CONFIG, scale=0.004)
+        demo(out, CONFIG, scale=0.002)
 
 
 def test_the_command_takes_the_subject(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

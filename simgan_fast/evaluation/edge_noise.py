@@ -15,7 +15,7 @@ from simgan_fast.evaluation.gaze_training import LabelledSet
 FARTHEST = -0.2  # in training values: of the paper's encoding 1600 mm; what is more has no depth
 PART = 256  # images at a time
 _BESIDE = (((1, 3), (0, 1)), ((3, 1), (1, 0)))  # windows and padding: neighbours in x, and in y
-HOLE = 5  # pixels: dropouts narrower than that are closed
+HOLE = 3  # pixels: dropouts narrower than that are closed
 
 
 @dataclass(frozen=True)
@@ -25,7 +25,7 @@ class EdgeNoise:
     silhouette_gradient: length of the gradient at the rim, the hand's pixels beside one without depth; by the larger of
     both neighbours' differences in x and in y, in training values a pixel. rim_share: share of the hand's pixels that
     are rim, which ragged silhouettes and holes have more of. dropout_rate: share of the pixels without depth in the
-    hand's silhouette, after gaps narrower than 5 pixels were closed; those between the fingers of a perfect image count
+    hand's silhouette, after gaps narrower than 3 pixels were closed; those between the fingers of a perfect image count
     too.
     """
 
