@@ -53,7 +53,7 @@ class Run:
                 simgan.pretrain_discriminator,
                 b,
             ),
-            Phase("train", config.steps, simgan.step, per_step),
+            Phase("train", config.steps, self._step, per_step),
         ]
         self.done: Done = {phase.name: 0 for phase in self.phases}
         self.diagnostics = Diagnostics()
@@ -97,6 +97,10 @@ class Run:
             last = list(csv.DictReader(file))[-1:]
         shown = {name: row[name] for row in last for name in _SHOWN if row.get(name)}
         return {**settings, **shown}
+
+    def _step(self) -> Metrics:
+        self.simgan.set_learning_rates(self.done["train"])
+        return self.simgan.step()
 
     def _do(self, phase: Phase, log: RunLog, stop: StopRequest) -> None:
         config, began = self.simgan.config, time.monotonic()
