@@ -12,6 +12,7 @@ from simgan_fast.errors import InputError, Interrupted, TrainingDiverged
 from simgan_fast.jobs.export import export
 from simgan_fast.jobs.prepare import prepare
 from simgan_fast.jobs.refine import refine
+from simgan_fast.jobs.refine_shared import refine_shared
 from simgan_fast.jobs.report import report
 from simgan_fast.jobs.show import show
 from simgan_fast.jobs.simulate import simulate
@@ -41,6 +42,7 @@ __all__ = [
     "prepare",
     "preset",
     "refine",
+    "refine_shared",
     "report",
     "resume",
     "show",

@@ -90,8 +90,7 @@ def folder_written_whole(path: str | Path) -> Iterator[Path]:
     try:
         yield temporary
         _usual_mode(temporary, 0o777)
-        os.replace(temporary, path)  # replaces an empty folder too
-        _sync(path.parent)
+        move_folder(temporary, path)
     except BaseException:
         shutil.rmtree(temporary, ignore_errors=True)
         raise
@@ -116,12 +115,17 @@ def folder_resumable(path: str | Path, keep: Callable[[], bool]) -> Iterator[Pat
         try:
             yield part
             (part / LOCK_FILE).unlink()
-            os.replace(part, path)  # replaces an empty folder too
-            _sync(path.parent)
+            move_folder(part, path)
         except BaseException as failure:
             if isinstance(failure, InputError) or not keep():
                 shutil.rmtree(part, ignore_errors=True)
             raise
+
+
+def move_folder(part: Path, path: Path) -> None:
+    """Rename the folder `part` to `path`, which is absent or empty, for good."""
+    os.replace(part, path)
+    _sync(path.parent)
 
 
 def require_absent_or_empty(path: str | Path) -> None:
