@@ -24,7 +24,7 @@ from simgan_fast.commands import (
     turing,
     verify,
 )
-from simgan_fast.errors import InputError, Interrupted, TrainingDiverged
+from simgan_fast.errors import InputError, Interrupted, ProcessLost, TrainingDiverged
 from simgan_fast.memory import keep_freed_memory
 
 EXAMPLES = """examples:
@@ -43,7 +43,7 @@ EXAMPLES = """examples:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run one command; returns the exit code: 0, 1 (training diverged), 2 (bad input), 130 or 143 (stopped)."""
+    """Run one command; returns the exit code: 0, 1 (training came to an end), 2 (bad input), 130 or 143 (stopped)."""
     arguments = _parser().parse_args(argv)
     keep_freed_memory()
     if threading.current_thread() is threading.main_thread():
@@ -52,7 +52,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         arguments.run(arguments)
     except InputError as error:
         return _complain(str(error), 2)
-    except TrainingDiverged as error:
+    except (TrainingDiverged, ProcessLost) as error:
         return _complain(str(error), 1)
     except Interrupted as stop:
         return _complain(str(stop), 128 + stop.signal)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import signal
 import threading
 import time
@@ -18,7 +19,7 @@ from simgan_fast.models.refiner import Refiner
 from simgan_fast.progress import Progress
 from simgan_fast.training.algorithm import Metrics, SimGAN, scalars
 from simgan_fast.training.diagnostics import Diagnostics, require_finite_weights
-from simgan_fast.training.logging import RunLog, sample_rows
+from simgan_fast.training.logging import NoLog, RunLog, sample_rows
 from simgan_fast.training.state import Done, save_checkpoint
 
 
@@ -33,7 +34,7 @@ class Phase:
 
 
 class Run:
-    """One folder, one SimGAN, and how far it is.
+    """One folder, one SimGAN, and how far it is. Of several processes the first alone writes and shows.
 
     `samples` are two batches (synthetic, real) [n, c, h, w] in [-1, 1] that every sample grid
     shows.
@@ -55,6 +56,7 @@ class Run:
         ]
         self.done: Done = {phase.name: 0 for phase in self.phases}
         self.diagnostics = Diagnostics()
+        self.processes = simgan.processes
 
     @property
     def update(self) -> int:
@@ -63,7 +65,11 @@ class Run:
 
     def finish(self) -> Refiner:
         """Do what is left of every phase, then write the refiner for use elsewhere."""
-        with stop_requests() as stop, RunLog(self.folder, update=self.update) as log:
+        first = self.processes.first
+        with (
+            stop_requests() as stop,
+            RunLog(self.folder, update=self.update) if first else NoLog() as log,
+        ):
             try:
                 for phase in self.phases:
                     self._do(phase, log, stop)
@@ -72,7 +78,8 @@ class Run:
                 log.note(self.update, f"stopped: {error}")
                 raise
             log.samples(self.update, sample_rows(self.simgan.averaged, *self.samples))
-        self.simgan.averaged.save_pretrained(self.folder / "refiner")
+        if first:
+            self.simgan.averaged.save_pretrained(self.folder / "refiner")
         return self.simgan.averaged.eval()
 
     def _do(self, phase: Phase, log: RunLog, stop: StopRequest) -> None:
@@ -81,7 +88,11 @@ class Run:
         if first >= phase.total:
             return
         with Progress(
-            phase.total * phase.images, "image", phase.name, first * phase.images
+            phase.total * phase.images,
+            "image",
+            phase.name,
+            first * phase.images,
+            quiet_for=0.0 if self.processes.first else math.inf,
         ) as progress:
             while self.done[phase.name] < phase.total:
                 metrics = phase.update()
@@ -96,11 +107,12 @@ class Run:
                     self._log(log, phase, metrics, times, progress)
                 if phase.name == "train" and done % config.sample_every == 0:
                     log.samples(self.update, sample_rows(self.simgan.averaged, *self.samples))
-                if done % config.checkpoint_every == 0 or stop.signal:
+                stopped = self.processes.most(stop.signal)
+                if done % config.checkpoint_every == 0 or stopped:
                     self._checkpoint()
-                if stop.signal:
+                if stopped:
                     raise Interrupted(
-                        stop.signal,
+                        stopped,
                         f"stopped; continue with: simgan-fast train --resume {self.folder}",
                     )
 
@@ -112,7 +124,7 @@ class Run:
         times: dict[str, float],
         progress: Progress,
     ) -> None:
-        values = scalars(metrics)
+        values = self.processes.means(scalars(metrics))
         log.metrics(phase.name, self.update, {**times, **values})
         shown = [f"{name}={values[name]:.3g}" for name in _SHOWN if name in values]
         progress.note(" ".join([*shown, f"feed={times['feed_seconds'] / times['seconds']:.1%}"]))
