@@ -9,7 +9,8 @@ import os
 import random
 import shutil
 import time
-from collections.abc import Iterator
+from collections import deque
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -46,6 +47,7 @@ from simgan_fast.progress import Progress
 
 LEASE = 60.0  # seconds
 JOB_FILE = "job.json"
+TRIES = 16  # shards in a row that are not to be had, before a worker lists them anew or waits
 SEALED = "sealed"  # the whole set, before it is moved to its place
 
 
@@ -95,12 +97,13 @@ def refine_shared(
         claims = Claims(work, lease)
         with _unless_finished(out):
             _make_all(share, claims, out, progress)
+            pause = _Pause(lease)
             while not _finished(out):
                 with claims.held(SEALED) as ours:
                     if ours:
                         _seal(share, out, job)
                 if not ours:
-                    _pause(lease)
+                    pause()
     if _read_job(out) != job:
         raise InputError(f"{out} was made from other images or otherwise: name a new folder.")
     shutil.rmtree(work, ignore_errors=True)
@@ -123,12 +126,21 @@ class _Share:
     def folder(self, shard: int) -> Path:
         return self.work / f"shard-{shard:05d}"
 
-    def size(self, shard: int) -> int:
-        return min(self.full, len(self.images) - shard * self.full)
+    def size(self, shards: Collection[int]) -> int:
+        """How many images some shards have: all but the last shard of the set are full."""
+        lacking = self.shards * self.full - len(self.images)
+        return len(shards) * self.full - lacking * (self.shards - 1 in shards)
+
+    def unfinished(self) -> deque[int]:
+        """The shards that are not there, in random order: workers that start together part ways."""
+        there = set(os.listdir(self.work))
+        left = [i for i in range(self.shards) if self.folder(i).name not in there]
+        random.shuffle(left)
+        return deque(left)
 
     def make(self, shard: int) -> None:
         images, first = self.images, shard * self.full
-        last = first + self.size(shard)
+        last = first + self.size([shard])
         labels = {name: values.shape[1] for name, values in images.labels.items()}
         with PackedWriter(self.folder(shard), images.shape, labels, images.dtype) as writer:
             # Whole batches of the set, cut to the shard: another batch might round otherwise.
@@ -150,18 +162,28 @@ class _Share:
 
 
 def _make_all(share: _Share, claims: Claims, out: Path, progress: Progress) -> None:
-    """Make shards that nobody else has claimed, until all are finished, or the whole set is."""
-    left = random.sample(range(share.shards), share.shards)  # workers that start together part ways
+    """Make shards that nobody else has claimed, until all are finished, or the whole set is.
+
+    A worker tries shards in an order of its own, and lists the folder again when it finds many finished by others: so
+    the looks of all workers together grow little faster than the number of shards.
+    """
+    left, found, claimed = share.unfinished(), 0, 0  # found finished and found claimed, in a row
+    pause = _Pause(claims.lease)
     while left and not _finished(out):
-        unfinished = []
-        for shard in left:
-            if _finished(share.folder(shard)) or _claimed_and_made(share, shard, claims):
-                progress.update(share.size(shard))
-            else:
-                unfinished.append(shard)
-        left = unfinished
-        if left:
-            _pause(claims.lease)
+        shard = left.popleft()
+        if _finished(share.folder(shard)):
+            found += 1
+        elif _claimed_and_made(share, shard, claims):
+            found, claimed, pause = 0, 0, _Pause(claims.lease)
+        else:
+            claimed += 1
+            left.append(shard)
+        if found == TRIES:
+            left, found = share.unfinished(), 0
+        if claimed >= min(TRIES, len(left)) > 0:
+            claimed = 0
+            pause()
+        progress.update(len(share.images) - share.size(left) - progress.done)
 
 
 def _claimed_and_made(share: _Share, shard: int, claims: Claims) -> bool:
@@ -199,8 +221,15 @@ def _finished(folder: Path) -> bool:
     return is_packed(folder)
 
 
-def _pause(lease: float) -> None:
-    time.sleep(min(lease / 4, 1.0))
+class _Pause:
+    """Waits longer each time it is called: many workers wait for the last few."""
+
+    def __init__(self, lease: float) -> None:
+        self.seconds, self.most = 0.1, lease / 4
+
+    def __call__(self) -> None:
+        time.sleep(min(self.seconds, self.most))
+        self.seconds *= 2
 
 
 def _assemble(share: _Share, folder: Path, job: dict[str, Any]) -> None:
