@@ -8,7 +8,7 @@
 from __future__ import annotations
 
 from simgan_fast.config import PRESETS, TrainingConfig, preset
-from simgan_fast.errors import InputError, Interrupted, TrainingDiverged
+from simgan_fast.errors import InputError, Interrupted, ProcessLost, TrainingDiverged
 from simgan_fast.jobs.export import export
 from simgan_fast.jobs.prepare import prepare
 from simgan_fast.jobs.refine import refine
@@ -33,6 +33,7 @@ __all__ = [
     "InputError",
     "Interrupted",
     "PatchDiscriminator",
+    "ProcessLost",
     "Refiner",
     "TrainingConfig",
     "TrainingDiverged",

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Callable
 from pathlib import Path
+from unittest.mock import Mock
 
 import numpy as np
 import pytest
@@ -139,6 +141,20 @@ def test_a_worker_that_was_stalled_finds_its_shard_done(
     assert contents(tmp_path / "out") == contents(tmp_path / "alone")
 
 
+def test_a_worker_that_stops_while_it_seals_is_replaced(
+    inputs: tuple[Path, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    refine(*inputs, tmp_path / "alone", format="arrow", batch_size=8)
+    for step in ("_link", "move_folder"):
+        with monkeypatch.context() as patch:
+            patch.setattr(job, step, Mock(side_effect=KeyboardInterrupt))
+            with pytest.raises(KeyboardInterrupt):
+                refine_shared(*inputs, tmp_path / "out", batch_size=8)
+        assert not (tmp_path / "out").exists()
+    assert refine_shared(*inputs, tmp_path / "out", batch_size=8).images == 0
+    assert contents(tmp_path / "out") == contents(tmp_path / "alone")
+
+
 def test_the_command(
     inputs: tuple[Path, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -161,7 +177,8 @@ def test_a_claim_is_taken_over_only_when_it_is_not_renewed(tmp_path: Path) -> No
         for _ in range(8):
             assert not taken()
             time.sleep(0.1)
-    (tmp_path / "shard.claim").touch()  # of a dead worker
+    (tmp_path / "shard.claim").touch()  # of a dead worker, whose clock was a day ahead
+    os.utime(tmp_path / "shard.claim", (time.time() + 86400,) * 2)
     assert not taken()
     time.sleep(0.3)
     assert taken()
