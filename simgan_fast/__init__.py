@@ -9,10 +9,11 @@ from __future__ import annotations
 
 from simgan_fast.arrays import refine_array
 from simgan_fast.config import PRESETS, TrainingConfig, preset
-from simgan_fast.errors import InputError, Interrupted, TrainingDiverged
+from simgan_fast.errors import InputError, Interrupted, ProcessLost, TrainingDiverged
 from simgan_fast.jobs.export import export
 from simgan_fast.jobs.prepare import prepare
 from simgan_fast.jobs.refine import refine
+from simgan_fast.jobs.refine_shared import refine_shared
 from simgan_fast.jobs.report import report
 from simgan_fast.jobs.show import show
 from simgan_fast.jobs.simulate import simulate
@@ -38,6 +39,7 @@ __all__ = [
     "InputError",
     "Interrupted",
     "PatchDiscriminator",
+    "ProcessLost",
     "Refiner",
     "TrainingConfig",
     "TrainingDiverged",
@@ -48,6 +50,7 @@ __all__ = [
     "preset",
     "refine",
     "refine_array",
+    "refine_shared",
     "report",
     "resume",
     "show",

@@ -24,7 +24,7 @@ from simgan_fast.commands import (
     turing,
     verify,
 )
-from simgan_fast.errors import InputError, Interrupted, TrainingDiverged
+from simgan_fast.errors import InputError, Interrupted, ProcessLost, TrainingDiverged
 from simgan_fast.memory import keep_freed_memory
 
 EXAMPLES = """examples:
@@ -51,7 +51,7 @@ NO_MEMORY = (
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command; returns the exit code.
 
-    0, 1 (training diverged, no memory), 2 (bad input, bad disk), 130 or 143 (stopped), 141 (nobody reads the output).
+    0, 1 (training came to an end, no memory), 2 (bad input, bad disk), 130 or 143 (stopped), 141 (nobody reads on).
     """
     arguments = _parser().parse_args(argv)
     keep_freed_memory()
@@ -61,7 +61,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         arguments.run(arguments)
     except InputError as error:
         return _complain(str(error), 2)
-    except TrainingDiverged as error:
+    except (TrainingDiverged, ProcessLost) as error:
         return _complain(str(error), 1)
     except Interrupted as stop:
         return _complain(str(stop), 128 + stop.signal)

@@ -106,8 +106,7 @@ def folder_resumable(path: str | Path, keep: Callable[[], bool]) -> Iterator[Pat
         try:
             yield part
             (part / LOCK_FILE).unlink()
-            os.replace(part, path)  # replaces an empty folder too
-            _sync(path.parent)
+            move_folder(part, path)
         except BaseException as failure:
             if isinstance(failure, InputError) or not keep():
                 shutil.rmtree(part, ignore_errors=True)
@@ -139,6 +138,12 @@ def remove_leftovers(folder: str | Path) -> None:
     """Remove what a killed process left of files that `written_whole` was to make in `folder`."""
     for part in Path(folder).glob(".*.part"):
         part.unlink(missing_ok=True)
+
+
+def move_folder(part: Path, path: Path) -> None:
+    """Rename the folder `part` to `path`, which is absent or empty, for good."""
+    os.replace(part, path)
+    _sync(path.parent)
 
 
 def require_absent_or_empty(path: str | Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 from typing import Any
 
 from simgan_fast.commands import command, image_size
@@ -71,6 +72,7 @@ def run(arguments: argparse.Namespace) -> None:
         device=arguments.device,
         feed=arguments.feed or "auto",
     )
-    print(
-        f"refiner: {arguments.out}/refiner  pictures: {arguments.out}/samples  numbers: {arguments.out}/metrics.csv"
-    )
+    if os.environ.get("RANK", "0") == "0":
+        print(
+            f"refiner: {arguments.out}/refiner  pictures: {arguments.out}/samples  numbers: {arguments.out}/metrics.csv"
+        )

@@ -85,8 +85,7 @@ class PackedWriter:
         if dtype not in VALUE_RANGE:
             raise InputError(f"dtype is {dtype!r}: a packed set holds uint8 or uint16.")
         self.dtype = np.dtype(dtype)
-        image_bytes = int(np.prod(self.shape)) * self.dtype.itemsize
-        self._shard_size = shard_size or max(1, SHARD_BYTES // image_bytes)
+        self._shard_size = shard_size or images_per_shard(self.shape, dtype)
         self._schema = shard_schema(self.shape, self.dtype, self.labels)
         self._names: dict[str, None] = {}  # in order
         self.rejects: list[Reject] = []
@@ -256,6 +255,11 @@ def _packed_tight(batch: pa.RecordBatch) -> pa.RecordBatch:
     how the images came.
     """
     return batch.take(np.arange(len(batch)))
+
+
+def images_per_shard(shape: Sequence[int], dtype: str) -> int:
+    """How many images a shard has where nothing else is asked for."""
+    return max(1, SHARD_BYTES // (int(np.prod(shape)) * np.dtype(dtype).itemsize))
 
 
 def _read_part(file: Path) -> dict[str, Any]:

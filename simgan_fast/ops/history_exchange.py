@@ -11,7 +11,7 @@ from simgan_fast.errors import InputError
 from simgan_fast.ops._choose import past_dispatcher, place, use_native
 from simgan_fast.ops.random import permutation
 
-_DRAW, _REPLACE = 0, 1  # streams of the permutation
+DRAW_STREAM, REPLACE_STREAM = 0, 1  # streams of the permutation
 
 
 def history_exchange(
@@ -113,7 +113,7 @@ def _history_exchange_reference(
         return torch.empty_like(fresh, memory_format=torch.contiguous_format)
     draws, replaced = (
         permutation(slots, 0, rows, step=step, stream=stream, seed=seed).to(buffer.device)
-        for stream in (_DRAW, _REPLACE)
+        for stream in (DRAW_STREAM, REPLACE_STREAM)
     )
     drawn = buffer.index_select(0, draws)
     buffer.index_copy_(0, replaced, fresh)

@@ -19,8 +19,9 @@ from simgan_fast.models.discriminator import (
     probability_refined,
 )
 from simgan_fast.models.refiner import Refiner
-from simgan_fast.training.history import History
+from simgan_fast.training.history import History, SharedHistory
 from simgan_fast.training.losses import adversarial_loss, discriminator_loss, self_regularization
+from simgan_fast.training.processes import ALONE, Group, Processes
 
 # Name to a detached scalar, or to a function that computes it: done (and synchronised) only when logged.
 Metrics = dict[str, Tensor | Callable[[], Tensor]]
@@ -45,6 +46,9 @@ class SimGAN:
     `synthetic` and `real` are feeds of the same image shape (c, h, w). One call of `step` is one
     pass through the outer loop of Algorithm 1; `pretrain_refiner` and `pretrain_discriminator` are
     one update each.
+
+    Where several `processes` train together each has a SimGAN, whose feeds give it its share of every mini-batch:
+    the updates are those of one process to rounding.
     """
 
     def __init__(
@@ -54,8 +58,10 @@ class SimGAN:
         synthetic: Feed,
         real: Feed,
         device: str = "cpu",
+        processes: Processes = ALONE,
     ) -> None:
         self.config, self.synthetic, self.real = config, synthetic, real
+        self.processes = processes
         self.refiner, self.discriminator = make_models(config, shape)
         for model in (self.refiner, self.discriminator):
             model.to(device=device, memory_format=torch.channels_last)  # type: ignore[call-overload]
@@ -65,11 +71,7 @@ class SimGAN:
         self.discriminator_optimizer = make_optimizer(
             config, self.discriminator, config.discriminator_learning_rate
         )
-        self.history = (
-            History(config.history, shape, seed=config.seed, device=device)
-            if config.history
-            else None
-        )
+        self.history = make_history(config, shape, device, processes)
 
     def step(self) -> Metrics:
         """K_g updates of the refiner, then K_d updates of the discriminator."""
@@ -97,7 +99,7 @@ class SimGAN:
             adversarial = adversarial_loss(self.discriminator(refined))
         regularization = self_regularization(refined, synthetic)
         loss = adversarial + self.config.self_regularization * regularization
-        update(self.refiner_optimizer, loss)
+        self._update(self.refiner_optimizer, loss)
         follow(self.averaged, self.refiner, self.config.averaging)
         return {
             "loss_refiner": loss.detach(),
@@ -113,7 +115,7 @@ class SimGAN:
         logits = self.discriminator(torch.cat([refined, real]))
         logits_refined, logits_real = logits.split([len(refined), len(real)])
         loss = discriminator_loss(logits_refined, logits_real)
-        update(self.discriminator_optimizer, loss)
+        self._update(self.discriminator_optimizer, loss)
         return {"loss_discriminator": loss.detach(), **decisions(logits_refined, logits_real)}
 
     @torch.no_grad()
@@ -122,7 +124,7 @@ class SimGAN:
         if self.history is None:
             refined: Tensor = self.refiner(self.synthetic.next())
             return refined
-        fresh = self.refiner(self.synthetic.next(self.config.batch_size // 2))
+        fresh = self.refiner(self.synthetic.next(self.processes.share(self.config.batch_size // 2)))
         return torch.cat([fresh, self.history.exchange(fresh)])
 
     def pretrain_refiner(self) -> Metrics:
@@ -130,13 +132,20 @@ class SimGAN:
         synthetic = self.synthetic.next()
         refined = self.refiner(synthetic)
         loss = self_regularization(refined, synthetic)
-        update(self.refiner_optimizer, loss)
+        self._update(self.refiner_optimizer, loss)
         follow(self.averaged, self.refiner, self.config.averaging)
         return {"self_regularization": loss.detach(), **spread(refined.detach(), synthetic)}
 
     def pretrain_discriminator(self) -> Metrics:
         """One update of the discriminator before the game begins (paper 3.1: 200 of them)."""
         return self.update_discriminator()
+
+    def _update(self, optimizer: Optimizer, loss: Tensor) -> None:
+        """One optimiser step on the mean of the processes' losses."""
+        optimizer.zero_grad(set_to_none=True)
+        loss.backward()  # type: ignore[no-untyped-call]
+        self.processes.average_gradients(optimizer)
+        optimizer.step()
 
 
 def make_models(
@@ -165,11 +174,17 @@ def make_optimizer(config: TrainingConfig, model: nn.Module, learning_rate: floa
     return Adam(model.parameters(), learning_rate, betas=betas, fused=True)
 
 
-def update(optimizer: Optimizer, loss: Tensor) -> None:
-    """One optimiser step on `loss`."""
-    optimizer.zero_grad(set_to_none=True)
-    loss.backward()  # type: ignore[no-untyped-call]
-    optimizer.step()
+def make_history(
+    config: TrainingConfig, shape: tuple[int, int, int], device: str, processes: Processes
+) -> History | None:
+    """The history, shared out where there are several processes; None where it is off."""
+    if not config.history:
+        return None
+    if isinstance(processes, Group):
+        return SharedHistory(
+            config.history, shape, seed=config.seed, processes=processes, device=device
+        )
+    return History(config.history, shape, seed=config.seed, device=device)
 
 
 @torch.no_grad()

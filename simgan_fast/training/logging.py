@@ -113,6 +113,28 @@ def _said_again(args: threading.ExceptHookArgs) -> None:
         threading.__excepthook__(args)
 
 
+class NoLog(RunLog):
+    """What a process has that does not write: takes the same calls and does nothing."""
+
+    def __init__(self) -> None:
+        pass
+
+    def metrics(self, phase: str, update: int, values: Mapping[str, float]) -> None:
+        pass
+
+    def samples(self, update: int, pictures: Mapping[str, Tensor]) -> None:
+        pass
+
+    def alert(self, update: int, text: str) -> None:
+        pass
+
+    def note(self, update: int, text: str) -> None:
+        pass
+
+    def __exit__(self, *_: object) -> None:
+        pass
+
+
 def _rows_up_to(path: Path, update: int, columns: list[str]) -> list[dict[str, str]]:
     """Rows of an older file that the checkpoint at `update` has seen; a half-written last line is dropped.
 

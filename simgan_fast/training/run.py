@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import math
 import signal
 import threading
 import time
@@ -20,7 +21,7 @@ from simgan_fast.models.refiner import Refiner
 from simgan_fast.progress import Progress
 from simgan_fast.training.algorithm import Metrics, SimGAN, scalars
 from simgan_fast.training.diagnostics import Diagnostics, require_finite_weights
-from simgan_fast.training.logging import RunLog, sample_rows
+from simgan_fast.training.logging import NoLog, RunLog, sample_rows
 from simgan_fast.training.state import Done, save_checkpoint
 
 
@@ -35,7 +36,7 @@ class Phase:
 
 
 class Run:
-    """One folder, one SimGAN, and how far it is.
+    """One folder, one SimGAN, and how far it is. Of several processes the first alone writes and shows.
 
     `samples` are two batches (synthetic, real) [n, c, h, w] in [-1, 1] that every sample grid
     shows.
@@ -57,6 +58,7 @@ class Run:
         ]
         self.done: Done = {phase.name: 0 for phase in self.phases}
         self.diagnostics = Diagnostics()
+        self.processes = simgan.processes
 
     @property
     def update(self) -> int:
@@ -66,25 +68,29 @@ class Run:
     def finish(self) -> Refiner:
         """Do what is left of every phase, then write the refiner for use elsewhere.
 
-        Raises InputError while another process trains in the same folder.
+        Raises InputError while another process, not of this run, trains in the same folder.
         """
         complaint = f"{self.folder} is being trained by another process just now."
-        with folder_locked(self.folder, complaint), stop_requests() as stop:
-            return self._finish(stop)
+        with stop_requests() as stop:
+            if not self.processes.first:
+                return self._finish(stop, NoLog())
+            with folder_locked(self.folder, complaint):
+                for folder in ("", "checkpoints", "samples", "refiner"):
+                    remove_leftovers(self.folder / folder)
+                with RunLog(self.folder, update=self.update) as log:
+                    refiner = self._finish(stop, log)
+                refiner.save_pretrained(self.folder / "refiner", measures=self._measures())
+                return refiner
 
-    def _finish(self, stop: StopRequest) -> Refiner:
-        for folder in ("", "checkpoints", "samples", "refiner"):
-            remove_leftovers(self.folder / folder)
-        with RunLog(self.folder, update=self.update) as log:
-            try:
-                for phase in self.phases:
-                    self._do(phase, log, stop)
-                self._checkpoint()
-            except TrainingDiverged as error:
-                log.note(self.update, f"stopped: {error}")
-                raise
-            log.samples(self.update, sample_rows(self.simgan.averaged, *self.samples))
-        self.simgan.averaged.save_pretrained(self.folder / "refiner", measures=self._measures())
+    def _finish(self, stop: StopRequest, log: RunLog) -> Refiner:
+        try:
+            for phase in self.phases:
+                self._do(phase, log, stop)
+            self._checkpoint()
+        except TrainingDiverged as error:
+            log.note(self.update, f"stopped: {error}")
+            raise
+        log.samples(self.update, sample_rows(self.simgan.averaged, *self.samples))
         return self.simgan.averaged.eval()
 
     def _measures(self) -> dict[str, object]:
@@ -108,7 +114,11 @@ class Run:
         if first >= phase.total:
             return
         with Progress(
-            phase.total * phase.images, "image", phase.name, first * phase.images
+            phase.total * phase.images,
+            "image",
+            phase.name,
+            first * phase.images,
+            quiet_for=0.0 if self.processes.first else math.inf,
         ) as progress:
             while self.done[phase.name] < phase.total:
                 metrics = phase.update()
@@ -123,11 +133,12 @@ class Run:
                     self._log(log, phase, metrics, times, progress)
                 if phase.name == "train" and done % config.sample_every == 0:
                     log.samples(self.update, sample_rows(self.simgan.averaged, *self.samples))
-                if done % config.checkpoint_every == 0 or stop.signal:
+                stopped = self.processes.most(stop.signal)
+                if done % config.checkpoint_every == 0 or stopped:
                     self._checkpoint()
-                if stop.signal:
+                if stopped:
                     raise Interrupted(
-                        stop.signal,
+                        stopped,
                         f"stopped; continue with: simgan-fast train --resume {self.folder}",
                     )
 
@@ -139,7 +150,7 @@ class Run:
         times: dict[str, float],
         progress: Progress,
     ) -> None:
-        values = scalars(metrics)
+        values = self.processes.means(scalars(metrics))
         log.metrics(phase.name, self.update, {**times, **values})
         shown = [f"{name}={values[name]:.3g}" for name in _SHOWN if name in values]
         progress.note(" ".join([*shown, f"feed={times['feed_seconds'] / times['seconds']:.1%}"]))
