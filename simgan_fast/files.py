@@ -106,7 +106,8 @@ def folder_resumable(path: str | Path, keep: Callable[[], bool]) -> Iterator[Pat
         try:
             yield part
             (part / LOCK_FILE).unlink()
-            move_folder(part, path)
+            os.replace(part, path)  # replaces an empty folder too
+            _sync(path.parent)
         except BaseException as failure:
             if isinstance(failure, InputError) or not keep():
                 shutil.rmtree(part, ignore_errors=True)
@@ -140,12 +141,6 @@ def remove_leftovers(folder: str | Path) -> None:
         part.unlink(missing_ok=True)
 
 
-def move_folder(part: Path, path: Path) -> None:
-    """Rename the folder `part` to `path`, which is absent or empty, for good."""
-    os.replace(part, path)
-    _sync(path.parent)
-
-
 def require_absent_or_empty(path: str | Path) -> None:
     """Raise InputError unless `path` can be made anew without touching anything."""
     path = Path(path)
@@ -157,3 +152,9 @@ def require_absent_or_empty(path: str | Path) -> None:
         raise InputError(
             f"{path} already exists and is not empty: name a new folder, or remove it."
         )
+
+
+def move_folder(folder: Path, path: Path) -> None:
+    """Rename `folder` to `path`, which is absent or empty, for good; OSError where it is not."""
+    os.replace(folder, path)
+    _sync(path.parent)

@@ -59,6 +59,8 @@ class PackedWriter:
     on from there (`names`, `rejects`), unless `changed`, asked for a time in nanoseconds since 1970, says
     that what the set is made from has changed since. A second one at the same time is refused.
 
+    `folder`: what makes the folder, where it is not to be as above.
+
     Raises InputError for a wrong shape or dtype, for labels that are missing, of another size, or
     not finite, and for a name that comes twice.
 
@@ -77,6 +79,7 @@ class PackedWriter:
         origin: str = "",
         resume: Any = None,
         changed: Callable[[], int] = lambda: 0,
+        folder: AbstractContextManager[Path] | None = None,
     ) -> None:
         self.path = Path(path)
         self.shape = checked_shape(shape)
@@ -93,7 +96,7 @@ class PackedWriter:
         self._pending: list[pa.RecordBatch] = []
         self._pending_count = 0
         self._resume, self._changed, self._started = resume, changed, time.time_ns()
-        self._context: AbstractContextManager[Path] = (
+        self._context: AbstractContextManager[Path] = folder or (
             folder_written_whole(self.path)
             if resume is None
             else folder_resumable(self.path, lambda: bool(self._shards))
@@ -257,11 +260,6 @@ def _packed_tight(batch: pa.RecordBatch) -> pa.RecordBatch:
     return batch.take(np.arange(len(batch)))
 
 
-def images_per_shard(shape: Sequence[int], dtype: str) -> int:
-    """How many images a shard has where nothing else is asked for."""
-    return max(1, SHARD_BYTES // (int(np.prod(shape)) * np.dtype(dtype).itemsize))
-
-
 def _read_part(file: Path) -> dict[str, Any]:
     """What is in part.json; nothing where it is missing or damaged."""
     try:
@@ -269,6 +267,11 @@ def _read_part(file: Path) -> dict[str, Any]:
         return part if {"started", "made_by", "rejects", "shards"} <= set(part) else {}
     except (OSError, ValueError, TypeError):
         return {}
+
+
+def images_per_shard(shape: Sequence[int], dtype: str) -> int:
+    """How many images a shard has where nothing else is asked for."""
+    return max(1, SHARD_BYTES // (int(np.prod(shape)) * np.dtype(dtype).itemsize))
 
 
 def _record_batch(

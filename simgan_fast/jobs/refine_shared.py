@@ -8,6 +8,7 @@ import json
 import os
 import random
 import shutil
+import tempfile
 import time
 from collections import deque
 from collections.abc import Collection, Iterator
@@ -29,12 +30,7 @@ from simgan_fast.data.packed_format import (
 from simgan_fast.data.packed_writer import PackedWriter, images_per_shard
 from simgan_fast.devices import usable_device
 from simgan_fast.errors import InputError
-from simgan_fast.files import (
-    folder_written_whole,
-    move_folder,
-    require_absent_or_empty,
-    written_whole,
-)
+from simgan_fast.files import move_folder, require_absent_or_empty, written_whole
 from simgan_fast.jobs.refine import (
     RefineResult,
     read_refiner,
@@ -48,7 +44,7 @@ from simgan_fast.progress import Progress
 LEASE = 60.0  # seconds
 JOB_FILE = "job.json"
 TRIES = 16  # shards in a row that are not to be had, before a worker lists them anew or waits
-SEALED = "sealed"  # the whole set, before it is moved to its place
+SEALED = "sealed"  # the claim on putting all together
 
 
 def refine_shared(
@@ -142,7 +138,10 @@ class _Share:
         images, first = self.images, shard * self.full
         last = first + self.size([shard])
         labels = {name: values.shape[1] for name, values in images.labels.items()}
-        with PackedWriter(self.folder(shard), images.shape, labels, images.dtype) as writer:
+        folder = _made_alone(self.folder(shard))
+        with PackedWriter(
+            self.folder(shard), images.shape, labels, images.dtype, folder=folder
+        ) as writer:
             # Whole batches of the set, cut to the shard: another batch might round otherwise.
             batches = refined_batches(
                 self.refiner,
@@ -196,21 +195,33 @@ def _claimed_and_made(share: _Share, shard: int, claims: Claims) -> bool:
 
 def _seal(share: _Share, out: Path, job: dict[str, Any]) -> None:
     """Put the shards together, and move the set to `out` in one step."""
-    sealed = share.work / SEALED
-    with _unless_finished(sealed, out):
-        if not _finished(sealed):
-            with folder_written_whole(sealed) as folder:
-                _assemble(share, folder, job)
-        move_folder(sealed, out)
+    with _unless_finished(out), _made_alone(share.work / SEALED, to=out) as folder:
+        _assemble(share, folder, job)
 
 
 @contextmanager
-def _unless_finished(*folders: Path) -> Iterator[None]:
-    """What fails in the block is no failure if one of `folders` is finished: another worker was there first."""
+def _made_alone(path: Path, to: Path | None = None) -> Iterator[Path]:
+    """Yield a new folder beside `path` that no other worker has, and rename it to `to` (`path`) in the end.
+
+    OSError where another was there first. What a killed worker leaves goes with the folder that all work in.
+    """
+    own = Path(tempfile.mkdtemp(prefix=f".{path.name}.", suffix=".part", dir=path.parent))
+    try:
+        yield own
+        own.chmod(path.parent.stat().st_mode)  # mkdtemp's are private
+        move_folder(own, to or path)
+    except BaseException:
+        shutil.rmtree(own, ignore_errors=True)
+        raise
+
+
+@contextmanager
+def _unless_finished(folder: Path) -> Iterator[None]:
+    """What fails in the block is no failure if `folder` is finished: another worker was there first."""
     try:
         yield
     except (OSError, InputError):
-        if not any(_finished(folder) for folder in folders):
+        if not _finished(folder):
             raise
 
 
