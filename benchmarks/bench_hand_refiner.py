@@ -1,6 +1,7 @@
 """The paper's refiner for hands on a CPU beside torch: 7x7 filters, 64 channels, 224x224, zero padding.
 
 pytest benchmarks/bench_hand_refiner.py -s [--write-results] [--threads 1,2] [--hand-blocks 1,10]
+python benchmarks/bench_hand_refiner.py torch_eager 10  # MB that a training step of 10 blocks takes at its peak
 
 Refining and training steps of one image; the discriminator is plain PyTorch for all. A block takes torch seconds, and
 the paper's ten are ten times the work, so one block is the default. Outputs and losses are compared before anything is
@@ -10,10 +11,8 @@ timed.
 from __future__ import annotations
 
 import resource
-import subprocess
 import sys
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -26,7 +25,7 @@ from torch import Tensor, nn
 from simgan_fast import keep_freed_memory
 from simgan_fast.models.refiner import Refiner
 
-ROUNDS = 5
+ROUNDS = 3
 NAMES = ("simgan_fast", "torch_eager", "torch_eager_channels_last", "torch_compile")
 
 
@@ -91,19 +90,6 @@ def bench_hand_refiner(
         timing = time_interleaved(candidates, rounds=ROUNDS, seconds=0.02)
         record(f"{make.__name__}, {number} blocks, {count} threads", timing)
     benchmark.pedantic(candidates["simgan_fast"], rounds=1)
-
-
-@pytest.mark.parametrize("name", NAMES)
-def bench_hand_memory(name: str, benchmark: Any, request: pytest.FixtureRequest) -> None:
-    """Print what a training step takes at its peak, in a process of its own."""
-    blocks = request.config.getoption("--hand-blocks").split(",")[-1]
-    command = [sys.executable, str(Path(__file__)), name, blocks]
-    done = benchmark.pedantic(
-        lambda: subprocess.run(command, check=True, capture_output=True, text=True), rounds=1
-    )
-    print(
-        f"\n  a training step of {blocks} blocks, {name}: {done.stdout.strip()} MB more at its peak"
-    )
 
 
 def peak_of(name: str, blocks: int) -> int:
