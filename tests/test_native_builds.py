@@ -15,8 +15,8 @@ from compilers import together
 from simgan_fast._native import cpu_levels
 
 ROOT = Path(__file__).parents[1]
-CHECKS = {"residual_blocks_check": 32, "patch_network_check": 10}  # lines that each prints
-PARTS = ("backward", "forward", "layout", "panels")
+CHECKS = {"residual_blocks_check": 39, "patch_network_check": 10}  # lines that each prints
+PARTS = ("backward", "forward", "fourier", "layout", "panels")
 COMMON = [f"csrc/cpu/{name}.cpp" for name in ("dispatch", "maps", "patch_network", "scratch")]
 COMMON += ["csrc/cpu/threads.cpp", *(f"csrc/cpu/residual_blocks_{part}.cpp" for part in PARTS)]
 X86_LEVELS = {
