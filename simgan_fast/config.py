@@ -162,7 +162,9 @@ PRESETS: dict[str, TrainingConfig] = {
     "eyes-paper-kg50": dataclasses.replace(_PAPER, refiner_updates=50),
     "hands-paper": _HANDS_PAPER,
     # For 64x64 pixels, of which 3x3 show more of a hand than 7x7 of 224x224 do (docs/hands.md).
-    "demo-hands": TrainingConfig(width=32, steps=1500, batch_size=16),
+    "demo-hands": TrainingConfig(
+        width=32, steps=1500, batch_size=16, self_regularization=0.05, learning_rate=5e-4
+    ),
 }
 
 

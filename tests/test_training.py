@@ -258,3 +258,13 @@ def test_learning_rates_drop_to_a_quarter_after_the_stated_steps() -> None:
     constant = small_simgan(learning_rate=0.4)
     constant.set_learning_rates(10**9)
     assert constant.refiner_optimizer.param_groups[0]["lr"] == 0.4
+
+
+def test_the_discriminator_of_hands_plays_along(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(globals(), "SHAPE", (1, 40, 48))
+    simgan = small_simgan(discriminator="hands", kernel_size=7, width=4, blocks=1)
+    before = [weights(model) for model in (simgan.refiner, simgan.discriminator)]
+    metrics = scalars(simgan.step())
+    assert metrics["loss_discriminator"] == pytest.approx(2 * 4 * 0.693, rel=0.2)  # 2x2 patches
+    after = [weights(model) for model in (simgan.refiner, simgan.discriminator)]
+    assert not any(same(*pair) for pair in zip(before, after, strict=True))
