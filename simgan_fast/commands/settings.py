@@ -34,6 +34,7 @@ SETTINGS_HELP = {
     "log_every": "updates between rows of metrics.csv",
     "sample_every": "steps between sample pictures",
 }
+OTHER_NAMES = {"self_regularization": ("--lambda",), "averaging": ("--ema",)}
 
 
 def add_settings(parser: argparse.ArgumentParser, base: str) -> None:
@@ -43,9 +44,7 @@ def add_settings(parser: argparse.ArgumentParser, base: str) -> None:
     )
     for field in dataclasses.fields(TrainingConfig):
         value = getattr(PRESETS[base], field.name)
-        names = [f"--{field.name.replace('_', '-')}"] + (
-            ["--lambda"] if field.name == "self_regularization" else []
-        )
+        names = [f"--{field.name.replace('_', '-')}", *OTHER_NAMES.get(field.name, ())]
         kind = _history if field.name == "history" else type(value)
         group.add_argument(
             *names,
