@@ -33,6 +33,8 @@ SETTINGS_HELP = {
     "checkpoint_every": "updates between checkpoints",
     "log_every": "updates between rows of metrics.csv",
     "sample_every": "steps between sample pictures",
+    "select_by": "realism, gaze or none: what the best refiner is chosen by, on images held out from training",
+    "select_every": "steps between measurements of the refiner",
 }
 OTHER_NAMES = {"self_regularization": ("--lambda",), "averaging": ("--ema",)}
 

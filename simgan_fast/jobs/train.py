@@ -17,12 +17,14 @@ from simgan_fast.data.packed import PackedSet, open_packed
 from simgan_fast.devices import usable_device
 from simgan_fast.errors import InputError
 from simgan_fast.files import require_absent_or_empty
+from simgan_fast.jobs.selection import held_out, open_selection
 from simgan_fast.memory import free_memory
 from simgan_fast.models.refiner import Refiner
 from simgan_fast.ops import gather_normalize, release_memory
 from simgan_fast.progress import say
 from simgan_fast.training.algorithm import SimGAN
 from simgan_fast.training.run import Run
+from simgan_fast.training.selection import best_of
 from simgan_fast.training.state import latest_checkpoint, load_checkpoint
 
 SYNTHETIC_STREAM, REAL_STREAM = 16, 17  # of the keyed permutation; the history has streams 0 to 2
@@ -42,6 +44,7 @@ def train(
     size: tuple[int, int] | None = None,
     device: str = "cpu",
     feed: str = "auto",
+    labelled: str | Path | None = None,
 ) -> Refiner:
     """Learn to refine `synthetic` images toward `real` ones (Shrivastava et al., CVPR 2017, Algorithm 1).
 
@@ -55,8 +58,10 @@ def train(
         device: a torch device.
         feed: "resident", both sets in the memory of the device; "stream", read from the disk as they are used; "auto",
             resident if the sets take at most half of the memory that is free, which one line on standard error tells.
+        labelled: labelled real images, neither trained nor tested on, to select by gaze with.
 
-    Returns the trained refiner, also saved as `out`/refiner (`Refiner.from_pretrained(out)`).
+    Returns the trained refiner, also saved as `out`/refiner; where one was selected, that one, `out`/best
+    (`Refiner.from_pretrained(out)` gives the same).
     Raises InputError for unusable input, TrainingDiverged when a loss is not finite, Interrupted on
     SIGINT or SIGTERM after a checkpoint was written.
 
@@ -71,15 +76,20 @@ def train(
     try:
         synthetic_set = open_images(synthetic, size=size, cache=out / "data" / "synthetic")
         real_set = _open_like(synthetic_set, real, out / "data" / "real")
+        synthetic_set, real_set, chosen_by = held_out(
+            config, synthetic_set, real_set, labelled, out
+        )
         if feed == "auto":
             feed = _chosen_feed([synthetic_set, real_set], where)
-        origin = {**_origin(out, synthetic_set, real_set), "feed": feed}
+        origin = {**_origin(out, synthetic_set, real_set), **chosen_by, "feed": feed}
         out.mkdir(parents=True, exist_ok=True)
         save_config(out / "config.toml", config, origin)
     except BaseException:  # nothing was trained yet: leave no half-made run behind
         shutil.rmtree(out / "data" if existed else out, ignore_errors=True)
         raise
-    return _finished(_new_run(out, config, synthetic_set, real_set, device, feed))
+    run = _new_run(out, config, synthetic_set, real_set, device, feed)
+    run.selection = open_selection(config, chosen_by.get("labelled"), out, device)
+    return _finished(run)
 
 
 def resume(out: str | Path, *, device: str = "cpu") -> Refiner:
@@ -103,18 +113,26 @@ def resume(out: str | Path, *, device: str = "cpu") -> Refiner:
     feed = origin.pop("feed", "resident")  # runs from before there was another have none
     if feed not in FEEDS:
         raise InputError(f"{out}/config.toml has the feed {feed!r}: restore it.")
-    if _origin(out, synthetic_set, real_set) != origin:
+    labelled, labelled_digest = (origin.pop(key, None) for key in ("labelled", "labelled_digest"))
+    same_labelled = (
+        labelled is None or open_packed(out / labelled).info["digest"] == labelled_digest
+    )
+    if not same_labelled or _origin(out, synthetic_set, real_set) != origin:
         raise InputError(
             f"the images of {out} have changed since it began: restore them, or start a new run."
         )
     run = _new_run(out, config, synthetic_set, real_set, device, feed)
+    run.selection = open_selection(config, labelled, out, device)
     run.done |= load_checkpoint(latest_checkpoint(out / "checkpoints"), run.simgan)
     return _finished(run)
 
 
 def _finished(run: Run) -> Refiner:
     try:
-        return run.finish()
+        refiner = run.finish()
+        if best_of(run.folder) is None:
+            return refiner
+        return Refiner.from_pretrained(run.folder).to(next(refiner.parameters()).device)
     finally:
         release_memory()  # a training step's, kept between steps
 

@@ -24,6 +24,8 @@ PaddingMode = Literal["reflect", "zeros"]
 # on.
 IDENTITY_SCALE = 0.1
 
+BEST = "best"  # folder of the refiner that a run selected
+
 
 @dataclass(frozen=True)
 class RefinerConfig:
@@ -126,23 +128,28 @@ class Refiner(nn.Module):
                 )  # tanh(1.25 x) is within 0.15 of x on [-1, 1]
         return self
 
-    def save_pretrained(self, folder: str | Path) -> None:
-        """Write `folder`/model.safetensors and config.json."""
+    def save_pretrained(self, folder: str | Path, metadata: dict[str, str] | None = None) -> None:
+        """Write `folder`/model.safetensors, with `metadata` in its header, and config.json."""
         folder = Path(folder)
         tensors = {
             name: tensor.detach().cpu().contiguous() for name, tensor in self.state_dict().items()
         }
         with written_whole(folder / "model.safetensors") as file:
-            file.write(save(tensors))
+            file.write(save(tensors, metadata))
         with written_whole(folder / "config.json", "w") as file:
             json.dump(dataclasses.asdict(self.config), file, indent=2)
 
     @classmethod
     def from_pretrained(cls, folder: str | Path) -> Refiner:
-        """Read what `save_pretrained` wrote, or the `refiner/` folder of a run."""
+        """Read what `save_pretrained` wrote.
+
+        Of a run folder, the refiner that was selected (`best/`) if one was, else that of its end (`refiner/`).
+        """
         folder = Path(folder)
-        if (folder / "refiner" / "config.json").is_file():
-            folder = folder / "refiner"
+        for part in (BEST, "refiner"):
+            if (folder / part / "config.json").is_file():
+                folder = folder / part
+                break
         try:
             config = RefinerConfig(**json.loads((folder / "config.json").read_text()))
             refiner = cls(**dataclasses.asdict(config))

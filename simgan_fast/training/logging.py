@@ -47,8 +47,8 @@ class RunLog:
 
         self.run = run
         path, self._warnings = run / "metrics.csv", run / "warnings.csv"
-        kept = _rows_up_to(path, update, COLUMNS)
-        self._keep_warnings(_rows_up_to(self._warnings, update, WARNING_COLUMNS))
+        kept = rows_up_to(path, update, COLUMNS)
+        self._keep_warnings(rows_up_to(self._warnings, update, WARNING_COLUMNS))
         self._file = path.open("w", newline="")
         self._csv = csv.DictWriter(self._file, COLUMNS, restval="")
         self._csv.writeheader()
@@ -102,7 +102,7 @@ class RunLog:
         self._events.close()
 
 
-def _rows_up_to(path: Path, update: int, columns: list[str]) -> list[dict[str, str]]:
+def rows_up_to(path: Path, update: int, columns: list[str]) -> list[dict[str, str]]:
     """Rows of an older file that the checkpoint at `update` has seen; a half-written last line is dropped.
 
     Columns that an older version did not write come back as they are left out.

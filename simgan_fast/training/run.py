@@ -15,10 +15,11 @@ from torch import Tensor
 
 from simgan_fast.errors import Interrupted, TrainingDiverged
 from simgan_fast.models.refiner import Refiner
-from simgan_fast.progress import Progress
+from simgan_fast.progress import Progress, say
 from simgan_fast.training.algorithm import Metrics, SimGAN, scalars
 from simgan_fast.training.diagnostics import Diagnostics, require_finite_weights
 from simgan_fast.training.logging import RunLog, sample_rows
+from simgan_fast.training.selection import Selection
 from simgan_fast.training.state import Done, save_checkpoint
 
 
@@ -55,6 +56,7 @@ class Run:
         ]
         self.done: Done = {phase.name: 0 for phase in self.phases}
         self.diagnostics = Diagnostics()
+        self.selection: Selection | None = None  # what keeps the best refiner, if anything does
 
     @property
     def update(self) -> int:
@@ -63,6 +65,8 @@ class Run:
 
     def finish(self) -> Refiner:
         """Do what is left of every phase, then write the refiner for use elsewhere."""
+        if self.selection:
+            self.selection.resume(self.update)
         with stop_requests() as stop, RunLog(self.folder, update=self.update) as log:
             try:
                 for phase in self.phases:
@@ -96,6 +100,8 @@ class Run:
                     self._log(log, phase, metrics, times, progress)
                 if phase.name == "train" and done % config.sample_every == 0:
                     log.samples(self.update, sample_rows(self.simgan.averaged, *self.samples))
+                if phase.name == "train" and self.selection:
+                    self._consider(self.selection, done, last)
                 if done % config.checkpoint_every == 0 or stop.signal:
                     self._checkpoint()
                 if stop.signal:
@@ -103,6 +109,12 @@ class Run:
                         stop.signal,
                         f"stopped; continue with: simgan-fast train --resume {self.folder}",
                     )
+
+    def _consider(self, selection: Selection, done: int, last: bool) -> None:
+        """Measure the averaged refiner after every `selection.every` steps and after the last."""
+        if done % selection.every == 0 or last:
+            value = selection.consider(self.update, self.simgan.averaged)
+            say(f"selection: update {self.update}: {value:.4g}")
 
     def _log(
         self,
