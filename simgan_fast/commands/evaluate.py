@@ -5,7 +5,14 @@ from __future__ import annotations
 import argparse
 from typing import Any
 
-from simgan_fast.commands import command, evaluate_labels, evaluate_realism, image_size, named_sets
+from simgan_fast.commands import (
+    command,
+    evaluate_all,
+    evaluate_labels,
+    evaluate_realism,
+    image_size,
+    named_sets,
+)
 from simgan_fast.errors import InputError
 from simgan_fast.files import write_json
 
@@ -18,6 +25,7 @@ def add(commands: Any) -> None:
     )
     parser = commands.add_parser("evaluate", help="measure what a set is worth")
     kinds = parser.add_subparsers(title="measures", metavar="MEASURE", required=True)
+    evaluate_all.add(kinds)
     evaluate_realism.add(kinds)
     evaluate_labels.add(kinds)
     gaze = command(
