@@ -60,6 +60,8 @@ class TrainingConfig:
     checkpoint_every: int = 100  # steps
     log_every: int = 10
     sample_every: int = 100
+    select_by: str = "none"  # what the best refiner is chosen by: "realism", "gaze" or "none"
+    select_every: int = 100
 
     def __post_init__(self) -> None:
         for name, allowed in _CHOICES.items():
@@ -96,6 +98,7 @@ _CHOICES: dict[str, tuple[Any, ...]] = {
     "adversarial": ("local", "global"),
     "optimizer": ("adam", "sgd"),
     "flip": ("off", "on"),
+    "select_by": ("none", "realism", "gaze"),
 }
 _LEAST: dict[str, float] = {
     "width": 2,
@@ -117,6 +120,7 @@ _LEAST: dict[str, float] = {
     "checkpoint_every": 1,
     "log_every": 1,
     "sample_every": 1,
+    "select_every": 1,
 }
 
 # The paper leaves lambda and B open: 0.01 is what its first author is quoted with, 51,200 is filled

@@ -7,6 +7,7 @@ from typing import Any
 
 from simgan_fast.commands import (
     command,
+    evaluate_all,
     evaluate_labels,
     evaluate_pose,
     evaluate_realism,
@@ -25,6 +26,7 @@ def add(commands: Any) -> None:
     )
     parser = commands.add_parser("evaluate", help="measure what a set is worth")
     kinds = parser.add_subparsers(title="measures", metavar="MEASURE", required=True)
+    evaluate_all.add(kinds)
     evaluate_realism.add(kinds)
     evaluate_labels.add(kinds)
     evaluate_pose.add(kinds)

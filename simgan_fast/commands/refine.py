@@ -18,7 +18,10 @@ def add(commands: Any) -> None:
         "refine a whole set, names and labels kept",
         "simgan-fast refine runs/first simulated refined --format arrow",
     )
-    parser.add_argument("refiner", help="run folder, or a folder with a saved refiner")
+    parser.add_argument(
+        "refiner",
+        help="run folder (of one that selects, its best; RUN/refiner: that of the end), or a saved refiner",
+    )
     parser.add_argument("source", help="packed set or image folder")
     parser.add_argument("out", help="new folder; of hdf5 a new file")
     add_format(parser, "png")

@@ -35,7 +35,10 @@ SETTINGS_HELP = {
     "checkpoint_every": "updates between checkpoints",
     "log_every": "updates between rows of metrics.csv",
     "sample_every": "steps between sample pictures",
+    "select_by": "realism, gaze or none: what the best refiner is chosen by, on images held out from training",
+    "select_every": "steps between measurements of the refiner",
 }
+OTHER_NAMES = {"self_regularization": ("--lambda",), "averaging": ("--ema",)}
 
 
 def add_settings(parser: argparse.ArgumentParser, base: str) -> None:
@@ -45,9 +48,7 @@ def add_settings(parser: argparse.ArgumentParser, base: str) -> None:
     )
     for field in dataclasses.fields(TrainingConfig):
         value = getattr(PRESETS[base], field.name)
-        names = [f"--{field.name.replace('_', '-')}"] + (
-            ["--lambda"] if field.name == "self_regularization" else []
-        )
+        names = [f"--{field.name.replace('_', '-')}", *OTHER_NAMES.get(field.name, ())]
         kind = _history if field.name == "history" else type(value)
         group.add_argument(
             *names,

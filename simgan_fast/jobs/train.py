@@ -18,6 +18,7 @@ from simgan_fast.data.packed import PackedSet, open_packed
 from simgan_fast.devices import device_of_process, usable_device
 from simgan_fast.errors import InputError
 from simgan_fast.files import require_absent_or_empty
+from simgan_fast.jobs.selection import held_out, open_selection
 from simgan_fast.memory import free_memory
 from simgan_fast.models.refiner import Refiner
 from simgan_fast.ops import gather_normalize, release_memory
@@ -25,6 +26,7 @@ from simgan_fast.progress import say
 from simgan_fast.training.algorithm import SimGAN
 from simgan_fast.training.processes import ALONE, Processes, processes_of
 from simgan_fast.training.run import Run
+from simgan_fast.training.selection import Selection, best_of
 from simgan_fast.training.state import (
     checkpoint_path,
     latest_checkpoint,
@@ -49,6 +51,7 @@ def train(
     size: tuple[int, int] | None = None,
     device: str = "cpu",
     feed: str = "auto",
+    labelled: str | Path | None = None,
 ) -> Refiner:
     """Learn to refine `synthetic` images toward `real` ones (Shrivastava et al., CVPR 2017, Algorithm 1).
 
@@ -62,8 +65,10 @@ def train(
         device: a torch device.
         feed: "resident", both sets in the memory of the device; "stream", read from the disk as they are used; "auto",
             resident if the sets take at most half of the memory that is free, which one line on standard error tells.
+        labelled: labelled real images, neither trained nor tested on, to select by gaze with.
 
-    Returns the trained refiner, also saved as `out`/refiner (`Refiner.from_pretrained(out)`).
+    Returns the trained refiner, also saved as `out`/refiner; where one was selected, that one, `out`/best
+    (`Refiner.from_pretrained(out)` gives the same).
     Raises InputError for unusable input, TrainingDiverged when a loss is not finite, Interrupted on
     SIGINT or SIGTERM after a checkpoint was written.
 
@@ -80,7 +85,7 @@ def train(
         raise InputError(f"feed is {feed!r}: want one of auto, {', '.join(FEEDS)}.")
     with processes_of(device) as processes:
         if processes.world == 1:
-            run = _begun(synthetic, real, out, config, size, device, feed)
+            run = _begun(synthetic, real, out, config, size, device, feed, labelled)
         elif size is None:
             run = _begun_together(synthetic, real, out, config, device, feed, processes)
         else:
@@ -109,13 +114,18 @@ def resume(out: str | Path, *, device: str = "cpu") -> Refiner:
     feed = origin.pop("feed", "resident")  # runs from before there was another have none
     if feed not in FEEDS:
         raise InputError(f"{out}/config.toml has the feed {feed!r}: restore it.")
-    if _origin(out, synthetic_set, real_set) != origin:
+    labelled, labelled_digest = (origin.pop(key, None) for key in ("labelled", "labelled_digest"))
+    same_labelled = (
+        labelled is None or open_packed(out / labelled).info["digest"] == labelled_digest
+    )
+    if not same_labelled or _origin(out, synthetic_set, real_set) != origin:
         raise InputError(
             f"the images of {out} have changed since it began: restore them, or start a new run."
         )
     latest_checkpoint(out / "checkpoints")  # InputError where there is none
     with processes_of(device) as processes:
         run = _new_run(out, config, synthetic_set, real_set, device, feed, processes)
+        run.selection = _selection(config, labelled, out, device, processes)
         _load_newest(run)
         return _finished(run)
 
@@ -128,6 +138,7 @@ def _begun(
     size: tuple[int, int] | None,
     device: str,
     feed: str,
+    labelled: str | Path | None,
 ) -> Run:
     """A new run of one process."""
     require_absent_or_empty(out)
@@ -135,15 +146,31 @@ def _begun(
     try:
         synthetic_set = open_images(synthetic, size=size, cache=out / "data" / "synthetic")
         real_set = _open_like(synthetic_set, real, out / "data" / "real")
+        synthetic_set, real_set, chosen_by = held_out(
+            config, synthetic_set, real_set, labelled, out
+        )
         if feed == "auto":
             feed = _chosen_feed([synthetic_set, real_set], torch.device(device))
-        origin = {**_origin(out, synthetic_set, real_set), "feed": feed}
+        origin = {**_origin(out, synthetic_set, real_set), **chosen_by, "feed": feed}
         out.mkdir(parents=True, exist_ok=True)
         save_config(out / "config.toml", config, origin)
     except BaseException:  # nothing was trained yet: leave no half-made run behind
         shutil.rmtree(out / "data" if existed else out, ignore_errors=True)
         raise
-    return _new_run(out, config, synthetic_set, real_set, device, feed, ALONE)
+    run = _new_run(out, config, synthetic_set, real_set, device, feed, ALONE)
+    run.selection = _selection(config, chosen_by.get("labelled"), out, device, ALONE)
+    return run
+
+
+def _selection(
+    config: TrainingConfig, labelled: str | None, out: Path, device: str, processes: Processes
+) -> Selection | None:
+    """What measures the run's refiners, if anything does: one process."""
+    if config.select_by != "none" and processes.world > 1:
+        raise InputError(
+            f"select_by is {config.select_by!r}: several processes cannot select yet, use one, or select_by 'none'."
+        )
+    return open_selection(config, labelled, out, device)
 
 
 def _begun_together(
@@ -159,6 +186,7 @@ def _begun_together(
 
     The first process packs no folders while the others wait: they would give up.
     """
+    _selection(config, None, out, device, processes)  # refuses
     synthetic_set, real_set = open_packed(synthetic), open_packed(real)
     _require_alike(synthetic_set, real_set)
     origin = _origin(out, synthetic_set, real_set)
@@ -193,7 +221,10 @@ def _load_newest(run: Run) -> None:
 
 def _finished(run: Run) -> Refiner:
     try:
-        return run.finish()
+        refiner = run.finish()
+        if best_of(run.folder) is None:
+            return refiner
+        return Refiner.from_pretrained(run.folder).to(next(refiner.parameters()).device)
     finally:
         release_memory()  # a training step's, kept between steps
 

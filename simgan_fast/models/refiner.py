@@ -27,6 +27,8 @@ PaddingMode = Literal["reflect", "zeros"]
 # on.
 IDENTITY_SCALE = 0.1
 
+BEST = "best"  # folder of the refiner that a run selected
+
 
 @dataclass(frozen=True)
 class RefinerConfig:
@@ -130,18 +132,31 @@ class Refiner(nn.Module):
         return self
 
     def save_pretrained(
-        self, folder: str | Path, *, measures: Mapping[str, object] | None = None
+        self,
+        folder: str | Path,
+        *,
+        measures: Mapping[str, object] | None = None,
+        metadata: dict[str, str] | None = None,
     ) -> None:
-        """Write `folder`/model.safetensors, config.json, README.md: a model card with `measures` (name -> value)."""
-        self._save(Path(folder), measures or {}, Path(folder).name)
+        """Write `folder`/model.safetensors, config.json, README.md.
 
-    def _save(self, folder: Path, measures: Mapping[str, object], place: str) -> None:
+        `measures`: name -> value, for README.md, the model card. `metadata`: for the header of the weights' file.
+        """
+        self._save(Path(folder), measures or {}, Path(folder).name, metadata)
+
+    def _save(
+        self,
+        folder: Path,
+        measures: Mapping[str, object],
+        place: str,
+        metadata: dict[str, str] | None = None,
+    ) -> None:
         config = dataclasses.asdict(self.config)
         tensors = {
             name: tensor.detach().cpu().contiguous() for name, tensor in self.state_dict().items()
         }
         with written_whole(folder / hub.WEIGHTS_FILE) as file:
-            file.write(save(tensors))
+            file.write(save(tensors, metadata))
         with written_whole(folder / hub.CARD_FILE, "w") as file:
             file.write(hub.model_card(config, measures, place))
         with written_whole(folder / hub.CONFIG_FILE, "w") as file:
@@ -176,8 +191,8 @@ class Refiner(nn.Module):
         """Read what `save_pretrained` wrote. Nothing is unpickled.
 
         Args:
-            place: a folder, a run (its `refiner/`), or hf://organisation/model, which is fetched from the Hugging Face
-                Hub into its cache (needs huggingface_hub).
+            place: a folder, a run (the refiner that was selected, `best/`, if one was, else that of its end, `refiner/`),
+                or hf://organisation/model, which is fetched from the Hugging Face Hub (needs huggingface_hub).
             revision: branch, tag or commit on the Hub.
 
         Raises InputError where there is no refiner, or a damaged one.
@@ -186,8 +201,10 @@ class Refiner(nn.Module):
         """
         name = hub.hub_name(str(place))
         folder = Path(place) if name is None else hub.fetched(name, revision)
-        if (folder / "refiner" / "config.json").is_file():
-            folder = folder / "refiner"
+        for part in (BEST, "refiner"):
+            if (folder / part / hub.CONFIG_FILE).is_file():
+                folder = folder / part
+                break
         try:
             config = RefinerConfig(**json.loads((folder / "config.json").read_text()))
             refiner = cls(**dataclasses.asdict(config))

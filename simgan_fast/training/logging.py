@@ -49,8 +49,8 @@ class RunLog:
 
         self.run = run
         path, self._warnings = run / "metrics.csv", run / "warnings.csv"
-        _rewrite(path, _rows_up_to(path, update, COLUMNS), COLUMNS)
-        if warnings := _rows_up_to(self._warnings, update, WARNING_COLUMNS):
+        _rewrite(path, rows_up_to(path, update, COLUMNS), COLUMNS)
+        if warnings := rows_up_to(self._warnings, update, WARNING_COLUMNS):
             _rewrite(self._warnings, warnings, WARNING_COLUMNS)
         else:
             self._warnings.unlink(missing_ok=True)
@@ -135,7 +135,7 @@ class NoLog(RunLog):
         pass
 
 
-def _rows_up_to(path: Path, update: int, columns: list[str]) -> list[dict[str, str]]:
+def rows_up_to(path: Path, update: int, columns: list[str]) -> list[dict[str, str]]:
     """Rows of an older file that the checkpoint at `update` has seen; a half-written last line is dropped.
 
     Columns that an older version did not write come back as they are left out.

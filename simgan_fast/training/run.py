@@ -18,10 +18,11 @@ from torch import Tensor
 from simgan_fast.errors import Interrupted, TrainingDiverged
 from simgan_fast.files import folder_locked, remove_leftovers
 from simgan_fast.models.refiner import Refiner
-from simgan_fast.progress import Progress
+from simgan_fast.progress import Progress, say
 from simgan_fast.training.algorithm import Metrics, SimGAN, scalars
 from simgan_fast.training.diagnostics import Diagnostics, require_finite_weights
 from simgan_fast.training.logging import NoLog, RunLog, sample_rows
+from simgan_fast.training.selection import Selection
 from simgan_fast.training.state import Done, save_checkpoint
 
 
@@ -59,6 +60,7 @@ class Run:
         self.done: Done = {phase.name: 0 for phase in self.phases}
         self.diagnostics = Diagnostics()
         self.processes = simgan.processes
+        self.selection: Selection | None = None  # what keeps the best refiner, if anything does
 
     @property
     def update(self) -> int:
@@ -77,6 +79,8 @@ class Run:
             with folder_locked(self.folder, complaint):
                 for folder in ("", "checkpoints", "samples", "refiner"):
                     remove_leftovers(self.folder / folder)
+                if self.selection:
+                    self.selection.resume(self.update)
                 with RunLog(self.folder, update=self.update) as log:
                     refiner = self._finish(stop, log)
                 refiner.save_pretrained(self.folder / "refiner", measures=self._measures())
@@ -133,6 +137,8 @@ class Run:
                     self._log(log, phase, metrics, times, progress)
                 if phase.name == "train" and done % config.sample_every == 0:
                     log.samples(self.update, sample_rows(self.simgan.averaged, *self.samples))
+                if phase.name == "train" and self.selection:
+                    self._consider(self.selection, done, last)
                 stopped = self.processes.most(stop.signal)
                 if done % config.checkpoint_every == 0 or stopped:
                     self._checkpoint()
@@ -141,6 +147,12 @@ class Run:
                         stopped,
                         f"stopped; continue with: simgan-fast train --resume {self.folder}",
                     )
+
+    def _consider(self, selection: Selection, done: int, last: bool) -> None:
+        """Measure the averaged refiner after every `selection.every` steps and after the last."""
+        if done % selection.every == 0 or last:
+            value = selection.consider(self.update, self.simgan.averaged)
+            say(f"selection: update {self.update}: {value:.4g}")
 
     def _log(
         self,
