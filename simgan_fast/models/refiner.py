@@ -191,7 +191,7 @@ class Refiner(nn.Module):
         """Read what `save_pretrained` wrote. Nothing is unpickled.
 
         Args:
-            place: a folder, a run (the refiner that was selected, `best/`, if one was, else that of its end, `refiner/`),
+            place: a folder, a run (the refiner that was selected, `best/`, if any, else that of its end, `refiner/`),
                 or hf://organisation/model, which is fetched from the Hugging Face Hub (needs huggingface_hub).
             revision: branch, tag or commit on the Hub.
 
