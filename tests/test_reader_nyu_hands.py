@@ -18,7 +18,7 @@ from simgan_fast import cli, depth, prepare
 from simgan_fast.data.decode import Target, fit_array
 from simgan_fast.data.image_files import Rejected
 from simgan_fast.data.packed import PackedSet
-from simgan_fast.data.readers.nyu_hands import JOINTS, NYUHandsReader, hand_box
+from simgan_fast.data.readers.nyu_hands import NYUHandsReader, hand_box
 from simgan_fast.errors import InputError
 
 savemat = pytest.importorskip("scipy.io").savemat
@@ -43,7 +43,7 @@ def hand(real: bool) -> np.ndarray:
 def joints(frames: int) -> tuple[np.ndarray, np.ndarray]:
     """uvd and xyz [3, frames, 36, 3]: the 14 around the palm, one pixel per number, the others far off."""
     uvd = np.full((3, frames, 36, 3), 9000.0)
-    for i, joint in enumerate(JOINTS):
+    for i, joint in enumerate(depth.JOINTS):
         uvd[:, :, joint] = CENTRE + [i - 13, 0, 0]
     uvd[:, :, :, 1] += np.arange(3)[:, None, None]  # a row lower in each view
     return uvd, depth.uvd_to_xyz(uvd)
@@ -206,8 +206,8 @@ def test_a_crop_over_the_border_has_no_depth_there() -> None:
 def test_what_is_not_whole_is_left_out(tmp_path: Path) -> None:
     place = nyu(tmp_path, frames=8)
     uvd, xyz = joints(7)  # so the eighth has none
-    uvd[0, 5, JOINTS[3], 0] = np.nan
-    xyz[0, 6, JOINTS[-1], 2] = -1
+    uvd[0, 5, depth.JOINTS[3], 0] = np.nan
+    xyz[0, 6, depth.JOINTS[-1], 2] = -1
     savemat(place / "joint_data.mat", {"joint_uvd": uvd, "joint_xyz": xyz})
     first = place / "depth_1_0000001.png"
     first.write_bytes(first.read_bytes()[:500])
@@ -325,7 +325,7 @@ def genuine(folder: Path) -> Path:
     save(place / "synthdepth_1_0000001.png", np.where(measured < 900, measured, 0))
     text = (SHARED / "test_labels_first_200.txt").read_text().split("\n")[0]
     uvd = np.zeros((3, 1, 36, 3))
-    uvd[:, :, JOINTS] = np.array(text.split(), float).reshape(14, 3)
+    uvd[:, :, depth.JOINTS] = np.array(text.split(), float).reshape(14, 3)
     savemat(place / "joint_data.mat", {"joint_uvd": uvd, "joint_xyz": depth.uvd_to_xyz(uvd)})
     return folder
 

@@ -5,7 +5,14 @@ from __future__ import annotations
 import argparse
 from typing import Any
 
-from simgan_fast.commands import command, evaluate_labels, evaluate_realism, image_size, named_sets
+from simgan_fast.commands import (
+    command,
+    evaluate_labels,
+    evaluate_pose,
+    evaluate_realism,
+    image_size,
+    named_sets,
+)
 from simgan_fast.errors import InputError
 from simgan_fast.files import write_json
 
@@ -20,6 +27,7 @@ def add(commands: Any) -> None:
     kinds = parser.add_subparsers(title="measures", metavar="MEASURE", required=True)
     evaluate_realism.add(kinds)
     evaluate_labels.add(kinds)
+    evaluate_pose.add(kinds)
     gaze = command(
         kinds,
         "gaze",
@@ -60,15 +68,15 @@ def add(commands: Any) -> None:
         action="append",
         default=[],
         metavar="FILE",
-        help="write the share of test images within each angle to this .svg or .csv file; may come twice",
+        help="write the share of test images within each angle to this .svg, .png or .csv file; may come again",
     )
     gaze.add_argument("--json", help="write all numbers to this file")
 
 
 def run_gaze(arguments: argparse.Namespace) -> None:
     from simgan_fast.data import open_images
+    from simgan_fast.evaluation.curve_files import check_curve_file
     from simgan_fast.evaluation.gaze import GazeTraining, evaluate_gaze, gaze_table, write_curve
-    from simgan_fast.evaluation.gaze_curve import check_curve_file
 
     named = named_sets("--train", arguments.train)
     if arguments.seeds < 1:

@@ -32,6 +32,7 @@ from simgan_fast.evaluation.gaze_training import (
     train_gaze_estimator,
 )
 from simgan_fast.evaluation.side_by_side import side_by_side
+from simgan_fast.evaluation.summaries import plus_minus, summary
 from simgan_fast.gaze import pitch_yaw_to_vector, vector_to_pitch_yaw
 from simgan_fast.progress import Progress
 
@@ -126,7 +127,7 @@ def gaze_table(results: Mapping[str, Any]) -> str:
             arm[score]
             for score in ("mean_error_deg", "within_7_deg", "mean_error_without_offset_deg")
         )
-        numbers = (_plus_minus(mean, 1, 2), _plus_minus(close, 100, 1), _plus_minus(centred, 1, 2))
+        numbers = (plus_minus(mean, 1, 2), plus_minus(close, 100, 1), plus_minus(centred, 1, 2))
         rows.append((name, str(arm["images"]), *numbers))
         rows += [
             (f"  {baseline_name(method, found)}", "", *_plain_scores(found))
@@ -190,15 +191,10 @@ def _arm(predictions: Sequence[NDArray[np.float64]], true: NDArray[np.float64]) 
     curves = [cumulative_curve(angular_error(predicted, true)) for predicted in predictions]
     names = [field.name for field in dataclasses.fields(GazeScores) if field.name != "n"]
     return {
-        **{name: _summary([getattr(score, name) for score in scores]) for name in names},
+        **{name: summary([getattr(score, name) for score in scores]) for name in names},
         "cumulative_curve": np.mean(curves, axis=0).tolist(),
         "predicted_pitch_yaw_deg": [_rounded_degrees(predicted) for predicted in predictions],
     }
-
-
-def _summary(values: Sequence[float]) -> dict[str, Any]:
-    spread = float(np.std(values, ddof=1)) if len(values) > 1 else 0.0
-    return {"mean": float(np.mean(values)), "std": spread, "per_seed": list(values)}
 
 
 def _constant_error(true: NDArray[np.float64]) -> float:
@@ -209,7 +205,3 @@ def _constant_error(true: NDArray[np.float64]) -> float:
 def _rounded_degrees(vectors: NDArray[np.float64]) -> list[list[float]]:
     angles: list[list[float]] = np.degrees(vector_to_pitch_yaw(vectors)).round(4).tolist()
     return angles
-
-
-def _plus_minus(summary: Mapping[str, float], unit: float, digits: int) -> str:
-    return f"{summary['mean'] * unit:.{digits}f} +- {summary['std'] * unit:.{digits}f}"
