@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
+from collections.abc import Collection
 from typing import Any
 
 from simgan_fast.config import PRESETS, TrainingConfig, preset
@@ -36,12 +37,16 @@ SETTINGS_HELP = {
 }
 
 
-def add_settings(parser: argparse.ArgumentParser, base: str) -> None:
+def add_settings(
+    parser: argparse.ArgumentParser, base: str, leave_out: Collection[str] = ()
+) -> None:
     """Add an option for each setting, none of them with a default: what is left out stays as in the preset."""
     group = parser.add_argument_group(
         "settings", f"each changes the preset; in brackets, the preset {base}"
     )
     for field in dataclasses.fields(TrainingConfig):
+        if field.name in leave_out:
+            continue
         value = getattr(PRESETS[base], field.name)
         names = [f"--{field.name.replace('_', '-')}"] + (
             ["--lambda"] if field.name == "self_regularization" else []
@@ -65,7 +70,9 @@ def changes(arguments: argparse.Namespace) -> dict[str, Any]:
     """The settings that were given, name to value."""
     names = (field.name for field in dataclasses.fields(TrainingConfig))
     return {
-        name: getattr(arguments, name) for name in names if getattr(arguments, name) is not None
+        name: getattr(arguments, name)
+        for name in names
+        if getattr(arguments, name, None) is not None
     }
 
 

@@ -20,7 +20,7 @@ from simgan_fast.files import write_json, written_whole
 from simgan_fast.jobs.refine import refine
 from simgan_fast.jobs.report import report
 from simgan_fast.jobs.simulate import simulate
-from simgan_fast.jobs.train import resume, train
+from simgan_fast.jobs.train import train_or_resume
 from simgan_fast.pictures import difference, image_grid, save_picture
 
 TRAINING_IMAGES = 16000  # of each domain
@@ -126,12 +126,8 @@ class _Stages:
                 simulate("eyes", self.out / name, count=count, domain=domain, seed=number)
 
     def _train(self) -> None:
-        run = self.out / "train"  # killed before its first checkpoint it holds nothing to keep
-        if any((run / "checkpoints").glob("update-*.safetensors")):
-            resume(run)
-        else:
-            shutil.rmtree(run, ignore_errors=True)
-            train(self.out / "synthetic", self.out / "camera", run, self.config)
+        synthetic, camera = self.out / "synthetic", self.out / "camera"
+        train_or_resume(synthetic, camera, self.out / "train", self.config)
 
     def _refine(self) -> None:
         shutil.rmtree(self.out / "refined", ignore_errors=True)  # whole, but not measured
