@@ -17,7 +17,7 @@ from simgan_fast.charts import COLOURS
 from simgan_fast.data.packed_writer import PackedWriter
 from simgan_fast.errors import InputError
 from simgan_fast.gaze import pitch_yaw_to_vector
-from simgan_fast.studies import gaze_table
+from simgan_fast.studies import estimators, gaze_table
 from simgan_fast.studies.eye_sets import NamedSets
 from simgan_fast.studies.gaze_table import ROWS, study_gaze_table, table_2, table_3
 
@@ -113,13 +113,13 @@ def test_a_stopped_study_does_only_what_is_missing(
     before = results_of(finished)
     (tmp_path / "study" / "cells" / "estimator-4x-refined-1.json").unlink()
     trained: list[int] = []
-    train = gaze_table.train_gaze_estimator
+    train = estimators.train_gaze_estimator
 
     def counted(images: Any, *rest: Any, **options: Any) -> Any:
         trained.append(len(images))
         return train(images, *rest, **options)
 
-    monkeypatch.setattr(gaze_table, "train_gaze_estimator", counted)
+    monkeypatch.setattr(estimators, "train_gaze_estimator", counted)
     monkeypatch.setattr(gaze_table, "refiner_cell", None)
     assert study_gaze_table(tmp_path / "study", sets, seeds=2, quick=True) == before
     assert trained == [80]

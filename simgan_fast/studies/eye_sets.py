@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import shutil
 import time
 from collections.abc import Mapping
@@ -65,6 +66,20 @@ class EyeSets:
     synthetic: PackedSet
     real: PackedSet
     test: PackedSet
+
+
+def study_settings(
+    named: NamedSets | None,
+    counts: Mapping[str, int],
+    config: TrainingConfig,
+    training: GazeTraining,
+) -> dict[str, Any]:
+    """What decides the cells of a study of gaze, as `open_study` takes it."""
+    return {
+        "sets": named.described() if named else {"simulated": dict(counts)},
+        "training": dataclasses.asdict(config),
+        "estimator": dataclasses.asdict(training),
+    }
 
 
 def eye_sets(study: Study, named: NamedSets | None, counts: Mapping[str, int]) -> EyeSets:

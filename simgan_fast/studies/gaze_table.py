@@ -5,10 +5,10 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor
 
@@ -16,16 +16,7 @@ from simgan_fast.config import PRESETS, TrainingConfig
 from simgan_fast.data import open_packed
 from simgan_fast.devices import usable_device
 from simgan_fast.errors import InputError
-from simgan_fast.evaluation.gaze import (
-    GazeTraining,
-    arm_scores,
-    constant_error,
-    pitch_yaw_to_vector,
-    predict_gaze,
-    rounded_degrees,
-    train_gaze_estimator,
-    write_curve,
-)
+from simgan_fast.evaluation.gaze import GazeTraining, constant_error, write_curve
 from simgan_fast.evaluation.gaze_baselines import evaluate_baselines
 from simgan_fast.evaluation.gaze_metrics import CURVE_DEGREES
 from simgan_fast.evaluation.summaries import plus_minus, summary
@@ -33,6 +24,7 @@ from simgan_fast.files import write_json
 from simgan_fast.gaze import Floats
 from simgan_fast.progress import Progress
 from simgan_fast.studies.cells import Cell, Study, open_study
+from simgan_fast.studies.estimators import arm_of, estimator_job
 from simgan_fast.studies.eye_sets import (
     QUICK_CONFIG,
     QUICK_TRAINING,
@@ -41,6 +33,7 @@ from simgan_fast.studies.eye_sets import (
     eye_sets,
     labelled,
     refiner_cell,
+    study_settings,
 )
 from simgan_fast.tables import Table, markdown, plain, write_csv, write_text
 
@@ -111,11 +104,7 @@ def study_gaze_table(
         config, training = dataclasses.replace(config, **QUICK_CONFIG), QUICK_TRAINING
     work = _Work(seeds, dataclasses.replace(config, seed=0), training, device)
     counts = QUICK_COUNTS if quick else COUNTS
-    settings = {
-        "sets": named.described() if named else {"simulated": counts},
-        "training": dataclasses.asdict(work.config),
-        "estimator": dataclasses.asdict(training),
-    }
+    settings = study_settings(named, counts, work.config, training)
     with open_study(out, NAME, settings, work.costs()) as study:
         results = work.results(study, eye_sets(study, named, counts))
         _write(study.folder, results)
@@ -153,7 +142,10 @@ class _Work:
             )
             for row, seed in self._baselines()
         }
-        arms = {row: _arm(predicted, row, self.seeds, true) for row in ROWS}
+        arms = {
+            row: arm_of([predicted[_cell(row, seed)] for seed in range(self.seeds)], true)
+            for row in ROWS
+        }
         return {
             "arms": arms,
             "baselines": {row: _summaries(baselines, row) for row in ROWS},
@@ -173,16 +165,8 @@ class _Work:
 
     def _predicted(self, study: Study, sets: EyeSets, test_images: Tensor) -> dict[str, Cell]:
         def job(row: str, seed: int) -> Callable[[Progress], Cell]:
-            def work(progress: Progress) -> Cell:
-                progress.note(f"{row}, seed {seed}")
-                images, gaze = _part(study, sets, row, seed)
-                estimator = train_gaze_estimator(
-                    images, gaze, self.training, seed=seed, device=self.device, progress=progress
-                )
-                found = predict_gaze(estimator, test_images)
-                return {"images": len(images), "predicted_pitch_yaw_deg": rounded_degrees(found)}
-
-            return work
+            part = partial(_part, study, sets, row, seed)
+            return estimator_job(row, part, test_images, self.training, seed, self.device)
 
         jobs = {_cell(row, seed): job(row, seed) for seed in range(self.seeds) for row in ROWS}
         return study.cells_side_by_side(jobs, self.training.updates, self.device)
@@ -210,12 +194,6 @@ def _part(study: Study, sets: EyeSets, row: str, seed: int) -> tuple[Tensor, Ten
 def _baselines(row: str, part: tuple[Tensor, Tensor], test_images: Tensor, true: Floats) -> Cell:
     found: Cell = evaluate_baselines({row: part}, test_images, true)[row]
     return found
-
-
-def _arm(predicted: Mapping[str, Cell], row: str, seeds: int, true: Floats) -> dict[str, Any]:
-    cells = [predicted[_cell(row, seed)] for seed in range(seeds)]
-    vectors = [pitch_yaw_to_vector(np.radians(cell["predicted_pitch_yaw_deg"])) for cell in cells]
-    return {"images": cells[0]["images"], **arm_scores(vectors, true)}
 
 
 def _summaries(found: Mapping[tuple[str, int], Cell], row: str) -> dict[str, Any]:
