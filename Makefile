@@ -1,14 +1,17 @@
-# make demo: the main job from end to end.   make test: all tests.   Both set up .venv first.
+# make demo: the main job from end to end, make demo-hands: on hands.   make test: all tests.   All set up .venv first.
 PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 SOURCES := pyproject.toml CMakeLists.txt constraints.txt \
   $(shell find simgan_fast csrc -type f -not -name '*.pyc' -not -name '*.so')
 
-.PHONY: demo test fuzz bench bench-quick bench-guard lint format clean
+.PHONY: demo demo-hands test fuzz bench bench-quick bench-guard lint format clean
 
 demo: $(VENV)/.installed
 	$(BIN)/simgan-fast demo --out runs/demo
+
+demo-hands: $(VENV)/.installed
+	$(BIN)/simgan-fast demo hands --out runs/demo-hands
 
 test: $(VENV)/.installed-dev
 	$(BIN)/pytest

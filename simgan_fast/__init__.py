@@ -19,7 +19,11 @@ from simgan_fast.jobs.train import resume, train
 from simgan_fast.jobs.turing import turing, turing_results
 from simgan_fast.jobs.verify import verify
 from simgan_fast.memory import keep_freed_memory
-from simgan_fast.models.discriminator import GlobalDiscriminator, PatchDiscriminator
+from simgan_fast.models.discriminator import (
+    GlobalDiscriminator,
+    HandPatchDiscriminator,
+    PatchDiscriminator,
+)
 from simgan_fast.models.gaze_estimator import GazeEstimator
 from simgan_fast.models.refiner import Refiner
 
@@ -29,6 +33,7 @@ __all__ = [
     "PRESETS",
     "GazeEstimator",
     "GlobalDiscriminator",
+    "HandPatchDiscriminator",
     "InputError",
     "Interrupted",
     "PatchDiscriminator",

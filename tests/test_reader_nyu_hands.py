@@ -360,3 +360,48 @@ def test_the_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None
     ]
     assert cli.main(["prepare", "nyu-hands", str(tmp_path), str(tmp_path / "out"), *options]) == 0
     assert "2 images of 64x64, 1 channel" in capsys.readouterr().out
+
+
+def test_depth_that_is_none_is_left_out(tmp_path: Path) -> None:
+    """In metres, grey of 8 bits, all background in the crop, or its palm in metres."""
+    place = nyu(tmp_path, frames=5)
+    save(place / "depth_1_0000001.png", (hand(real=True) // 1000).astype(np.uint16))
+    grey = np.full((480, 640, 3), 80, np.uint8)
+    Image.fromarray(grey).save(place / "depth_1_0000002.png")
+    away = np.full((480, 640), 1500, np.uint16)
+    away[TOP - 40 : TOP + HIGH + 40, LEFT - 40 : LEFT + WIDE + 40] = 0
+    save(place / "depth_1_0000003.png", away)
+    uvd, xyz = joints(5)
+    xyz[0, 3] /= 1000
+    savemat(place / "joint_data.mat", {"joint_uvd": uvd, "joint_xyz": xyz})
+    result = packed(tmp_path)
+    assert result.names == ["test/depth_1_0000005.png"]
+    reasons = ("metres", "grey of 8 bits", "all background", "metres")
+    for (name, reason), expected in zip(sorted(result.rejects), reasons, strict=True):
+        assert expected in reason, name
+
+
+def test_a_view_that_a_frame_lacks_is_listed(tmp_path: Path) -> None:
+    place = nyu(tmp_path, frames=2, views=(1, 2, 3))
+    (place / "depth_2_0000001.png").unlink()
+    result = packed(tmp_path, view="all")
+    assert result.rejects == [("test/depth_2_0000001.png", "missing: its frame lacks this view")]
+    found = np.concatenate([result.labels["frame"], result.labels["view"]], axis=1)
+    assert sorted(found.tolist()) == [[1, 1], [1, 3], [2, 1], [2, 2], [2, 3]]
+
+
+def test_a_hand_cut_by_the_border_keeps_its_place(tmp_path: Path) -> None:
+    place = nyu(tmp_path, frames=1)
+    shifted = np.roll(hand(real=False), -LEFT - 20, axis=1)  # 20 columns are beyond the left border
+    shifted[:, WIDE:] = 0
+    for kind in ("depth", "synthdepth"):
+        save(place / f"{kind}_1_0000001.png", shifted)
+    uvd, _ = joints(1)
+    uvd[..., 0] -= LEFT + 20
+    savemat(place / "joint_data.mat", {"joint_uvd": uvd, "joint_xyz": depth.uvd_to_xyz(uvd)})
+    result = packed(tmp_path)
+    left, top, *_ = result.labels["box"][0].astype(int)
+    assert left < 0
+    column, row = result.labels["joints"][0].reshape(14, 2)[-1].astype(int)
+    assert (column + left, row + top) == (19, 129)
+    assert not result.images(0, 1)[0, 0][:, :-left].any(), "beyond the border there is no depth"

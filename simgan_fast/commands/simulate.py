@@ -33,6 +33,9 @@ def add(commands: Any) -> None:
         "--start", type=int, default=0, help="number of the first image (default: %(default)s)"
     )
     parser.add_argument("--views", type=int, help="hands: 1 or 3 cameras for each pose [1]")
+    parser.add_argument(
+        "--poses", help="hands: all, or open for easier, open hands that show their palm [all]"
+    )
     parser.add_argument("--crop", help="hands: box, or none for the camera's 480x640 image [box]")
     parser.add_argument("--values", help="hands: millimetres, paper or metric [millimetres]")
     add_format(parser, "arrow")
@@ -45,7 +48,7 @@ def run(arguments: argparse.Namespace) -> None:
         name: getattr(arguments, name)
         for name in ("count", "domain", "size", "seed", "start", "format")
     }
-    for name in ("views", "crop", "values"):
+    for name in ("views", "poses", "crop", "values"):
         if getattr(arguments, name) is not None:
             options[name] = getattr(arguments, name)
     simulate(arguments.subject, arguments.out, **options)

@@ -43,7 +43,7 @@ def heat_map_targets(positions: Tensor, height: int, width: int) -> Tensor:
 def decode_heat_maps(heat_maps: Tensor) -> Tensor:
     """Positions [n, j, 2] in heat maps [n, j, h, w]: the mean place of the 5x5 pixels around the highest, by value.
 
-    What is below 0, and beyond the border, has no weight. docs/pose_evaluation.md compares it with Newell's quarter of
+    What is below 0, and beyond the border, has no weight. docs/hands.md compares it with Newell's quarter of
     a pixel toward the higher neighbour.
     """
     n, joints, _, width = heat_maps.shape

@@ -39,8 +39,8 @@ PREDICTION_BATCH = 64
 class PoseTraining(CosineTraining):
     """Settings of one training of the estimator; the same for every set that is compared.
 
-    The paper's network is `stacks=2, width=256, depth=4`, for images of 224x224. The defaults are for two CPU cores and
-    images of about 96x96; docs/pose_evaluation.md has the measurements behind them.
+    The paper's network is `stacks=2, width=256, depth=4`, for images of 224x224. The defaults are small enough for CPU
+    cores and images of about 96x96; hands in all poses want more of `width` and `updates` (docs/hands.md).
     """
 
     stacks: int = 2

@@ -48,7 +48,7 @@ def simulate(
         size: (height, width) in pixels; by default 35x55 of eyes, 224x224 of hands.
         seed, start: image i is the same in every job of the same seed.
         format: one of `simgan_fast.data.export.FORMATS`; docs/file_formats.md has what each writes.
-        options: of hands, `views`, `crop`, `values`, `skeleton` of `simulate_hands`.
+        options: of hands, `views`, `poses`, `crop`, `values`, `skeleton` of `simulate_hands`.
 
     Raises InputError for a subject, domain, size, option or count that cannot be, or an `out` that holds
     something.

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 
 from simgan_fast.simulators.eye_domains import Range
+from simgan_fast.simulators.hand_pose import SHAPES
 
 
 @dataclass(frozen=True)
@@ -34,11 +36,11 @@ class ViewDomain:
 
     distance: Range = (650.0, 1100.0)  # mm, of the palm
     turn: Range = (
-        -55.0,
-        55.0,
+        -45.0,
+        45.0,
     )  # about the hand's own axis, away from showing the palm, or the back
-    tilt: Range = (-25.0, 60.0)  # of the fingers toward the camera
-    roll: Range = (-80.0, 80.0)  # in the picture
+    tilt: Range = (-25.0, 45.0)  # of the fingers toward the camera
+    roll: Range = (-35.0, 35.0)  # in the picture
     place_x: Range = (0.15, 0.85)  # of the room that the picture leaves the hand
     place_y: Range = (0.15, 0.85)
     # the two other cameras
@@ -47,7 +49,6 @@ class ViewDomain:
     side_distance: Range = (0.9, 1.15)  # times that of the first
 
 
-BACKS = 0.25  # of the hands show their back to the first camera
 PLAIN = HandDomain(), ViewDomain()
 CAMERA = (
     replace(
@@ -58,6 +59,25 @@ CAMERA = (
         palm_thickness=(0.95, 1.18),
         looseness=(0.7, 1.6),
     ),
-    replace(PLAIN[1], tilt=(-20.0, 65.0)),
+    replace(PLAIN[1], tilt=(-20.0, 50.0)),
 )
+
+
+@dataclass(frozen=True)
+class PoseChoice:
+    """Which of `SHAPES` hands are drawn around, the share that shows its back to the first camera, and other views."""
+
+    shapes: tuple[str, ...] = tuple(SHAPES)
+    backs: float = 0.1
+    views: Mapping[str, Range] = field(default_factory=dict)
+
+
+POSES = {
+    "all": PoseChoice(),
+    "open": PoseChoice(
+        shapes=("open", "flat", "relaxed"),
+        backs=0.0,
+        views={"turn": (-20.0, 20.0), "tilt": (-15.0, 25.0), "roll": (-20.0, 20.0)},
+    ),
+}
 DOMAINS = {"plain": PLAIN, "camera": CAMERA}

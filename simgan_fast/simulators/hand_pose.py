@@ -5,6 +5,7 @@ Fingers are in the order of NYU's joints: little, ring, middle, index. Flexion i
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -59,14 +60,19 @@ class Pose:
     wrist: Floats
 
 
-def draw_pose(rng: np.random.Generator, looseness: Floats, wrist: Floats) -> Pose:
-    """n poses: each between two shapes, mostly near the first, and varied around that.
+def draw_pose(
+    rng: np.random.Generator,
+    looseness: Floats,
+    wrist: Floats,
+    shapes: Sequence[str] = tuple(SHAPES),
+) -> Pose:
+    """n poses: each between two of `shapes`, mostly near the first, and varied around that.
 
     looseness: [n], the scale of the variation; wrist: [n, 2] degrees. Fingers vary together, the joints of a finger
     more so. What would leave the limits stays at them.
     """
     n = len(looseness)
-    table = _table()
+    table = _table(shapes)
     first, second = rng.integers(len(table), size=(2, n))
     share = rng.beta(0.5, 1.2, (n, 1))
     mean = table[first] * (1 - share) + table[second] * share  # [n, 13]
@@ -100,7 +106,9 @@ def spread_limit(flexion: Floats) -> Floats:
     return limit
 
 
-def _table() -> NDArray[np.float64]:
+def _table(shapes: Sequence[str]) -> NDArray[np.float64]:
     """[shapes, 13]: MCP and PIP flexion of four fingers, share of the spread, four angles of the thumb."""
-    rows = [[*mcp, *pip, spread, *thumb] for mcp, pip, spread, thumb in SHAPES.values()]
+    rows = [
+        [*mcp, *pip, spread, *thumb] for mcp, pip, spread, thumb in map(SHAPES.__getitem__, shapes)
+    ]
     return np.array(rows, np.float64)

@@ -8,7 +8,7 @@ import numpy as np
 
 from simgan_fast.depth import FX, FY, HEIGHT, U0, V0, WIDTH
 from simgan_fast.simulators.eye_domains import Floats, draw_traits
-from simgan_fast.simulators.hand_domains import BACKS, ViewDomain
+from simgan_fast.simulators.hand_domains import ViewDomain
 from simgan_fast.simulators.hand_skeleton import Hand
 
 PALM = 32  # of the 36 joints: what the cameras look at
@@ -30,12 +30,17 @@ class Camera:
         return seen
 
 
-def three_cameras(domain: ViewDomain, hand: Hand, rng: np.random.Generator) -> list[Camera]:
-    """The camera in front, and one to the left and one to the right of it; each has the whole hand in its picture."""
+def three_cameras(
+    domain: ViewDomain, hand: Hand, rng: np.random.Generator, backs: float
+) -> list[Camera]:
+    """The camera in front, and one to the left and one to the right of it; each has the whole hand in its picture.
+
+    backs: share of the hands that show their back to the first.
+    """
     n = len(hand.joints)
     drawn = draw_traits(domain, rng, 3 * n)
     traits = {name: values.reshape(3, n).astype(np.float64) for name, values in drawn.items()}
-    turn = traits["turn"][0] + np.where(rng.random(n) < BACKS, 180.0, 0.0)
+    turn = traits["turn"][0] + np.where(rng.random(n) < backs, 180.0, 0.0)
     front = _about(2, traits["roll"][0]) @ _about(0, traits["tilt"][0]) @ _about(1, turn)
     cameras = []
     for k, side in enumerate((0, 1, -1)):

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,8 +13,8 @@ from simgan_fast.depth import HEIGHT, JOINTS, VALUES, WIDTH, Box
 from simgan_fast.errors import InputError
 from simgan_fast.simulators.depth_camera import depth_camera
 from simgan_fast.simulators.eye_domains import Floats, draw_traits, spread
-from simgan_fast.simulators.hand_domains import DOMAINS, HandDomain
-from simgan_fast.simulators.hand_pose import draw_pose
+from simgan_fast.simulators.hand_domains import DOMAINS, POSES, HandDomain
+from simgan_fast.simulators.hand_pose import SHAPES, draw_pose
 from simgan_fast.simulators.hand_skeleton import Hand, build_hand
 from simgan_fast.simulators.hand_views import Camera, three_cameras
 from simgan_fast.simulators.round_cones import cast
@@ -44,6 +44,7 @@ def simulate_hands(
     size: tuple[int, int] | None = None,
     domain: str = "plain",
     views: int = 1,
+    poses: str = "all",
     crop: str = "box",
     values: str = "millimetres",
     skeleton: bool = False,
@@ -57,6 +58,7 @@ def simulate_hands(
             and depends only on seed, domain and these two, so a set can be made in parts, anywhere and in any order.
         size: (height, width) in pixels, 16 to 2048; default 224x224, the paper's, or 480x640 with crop "none".
         domain: "plain", a clean rendering, or "camera", other hands seen by a structured-light sensor.
+        poses: "all", or "open": open and relaxed hands that show their palm, which are easier.
         views: 1 or 3 cameras for each pose; the first is the same in both.
         crop: "box", a square around the hand as the NYU reader crops, or "none", the camera's whole image.
         values: "millimetres", "paper" or "metric", as the NYU reader encodes them.
@@ -73,6 +75,7 @@ def simulate_hands(
     for name, value, known in (
         ("domain", domain, tuple(DOMAINS)),
         ("views", views, (1, 3)),
+        ("poses", poses, tuple(POSES)),
         ("crop", crop, CROPS),
         ("values", values, VALUES),
     ):
@@ -81,7 +84,7 @@ def simulate_hands(
                 f"simulate_hands: {name} is {value!r}; choose from {', '.join(map(str, known))}"
             )
     simulator = _Simulator(
-        seed, (int(size[0]), int(size[1])), domain, views, crop, values, skeleton
+        seed, (int(size[0]), int(size[1])), domain, views, poses, crop, values, skeleton
     )
     return batches(simulator.block, BLOCK * views, start, count, batch_size)
 
@@ -106,15 +109,17 @@ class _Simulator:
     size: tuple[int, int]
     domain: str
     views: int
+    poses: str
     crop: str
     values: str
     skeleton: bool
 
     def block(self, number: int) -> HandBatch:
         hands, views = DOMAINS[self.domain]
+        poses = POSES[self.poses]
         rng = self._stream(number, 0)
-        hand = draw_hand(hands, rng, BLOCK)
-        cameras = three_cameras(views, hand, rng)[: self.views]
+        hand = draw_hand(hands, rng, BLOCK, poses.shapes)
+        cameras = three_cameras(replace(views, **poses.views), hand, rng, poses.backs)[: self.views]
         shots = [self._shot(hand, camera, number, k + 1) for k, camera in enumerate(cameras)]
         # view by view to pose by pose
         images = np.stack([images for images, _ in shots], axis=1)
@@ -171,12 +176,14 @@ class _Simulator:
         return {name: values.astype(np.float32) for name, values in labels.items()}
 
 
-def draw_hand(domain: HandDomain, rng: np.random.Generator, n: int) -> Hand:
-    """n hands in their own axes, of drawn shapes and in drawn poses."""
+def draw_hand(
+    domain: HandDomain, rng: np.random.Generator, n: int, shapes: Sequence[str] = tuple(SHAPES)
+) -> Hand:
+    """n hands in their own axes, of drawn proportions and in drawn poses, around some of `SHAPES`."""
     traits = draw_traits(domain, rng, n)
     lengths = spread(domain.single_length, rng.random((n, 5)))
     wrist = np.concatenate([traits["wrist_flexion"], traits["wrist_deviation"]], axis=1)[..., 0]
-    return build_hand(traits, lengths, draw_pose(rng, traits["looseness"][:, 0, 0], wrist))
+    return build_hand(traits, lengths, draw_pose(rng, traits["looseness"][:, 0, 0], wrist, shapes))
 
 
 def _rendered(ends: Floats, hand: Hand) -> tuple[list[Box], list[depths.Depth]]:

@@ -31,7 +31,7 @@ def cast(ends: Floats, radii: Floats, blend: Floats) -> tuple[Box, Floats]:
     squared = x * x + y * y + np.float32(1)
     depth = np.full((bottom - top, right - left), EMPTY)
     inner = boxes - np.array([left, top, left, top])
-    with np.errstate(invalid="ignore"):  # roots where a ray misses, differences of what is infinite
+    with np.errstate(divide="ignore", invalid="ignore"):  # where a ray misses, or is parallel
         for i, (first_x, first_y, last_x, last_y) in enumerate(inner.tolist()):
             rows, columns = slice(first_y, last_y), slice(first_x, last_x)
             part = depth[rows, columns]

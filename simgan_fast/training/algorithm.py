@@ -14,6 +14,7 @@ from torch.optim import SGD, Adam, Optimizer
 from simgan_fast.config import TrainingConfig
 from simgan_fast.models.discriminator import (
     GlobalDiscriminator,
+    HandPatchDiscriminator,
     PatchDiscriminator,
     probability_refined,
 )
@@ -23,6 +24,9 @@ from simgan_fast.training.losses import adversarial_loss, discriminator_loss, se
 
 # Name to a detached scalar, or to a function that computes it: done (and synchronised) only when logged.
 Metrics = dict[str, Tensor | Callable[[], Tensor]]
+Discriminator = PatchDiscriminator | HandPatchDiscriminator
+
+DROP = 0.25  # of the learning rates: 0.0002 to 0.00005 (paper, appendix)
 
 
 class Feed(Protocol):
@@ -76,6 +80,15 @@ class SimGAN:
             metrics |= self.update_discriminator()
         return metrics
 
+    def set_learning_rates(self, step: int) -> None:
+        """Those of step number `step`, counted from 0."""
+        dropped = 0 < self.config.learning_rate_drop <= step
+        for optimizer, rate in (
+            (self.refiner_optimizer, self.config.learning_rate),
+            (self.discriminator_optimizer, self.config.discriminator_learning_rate),
+        ):
+            optimizer.param_groups[0]["lr"] = rate * DROP if dropped else rate
+
     def update_refiner(self) -> Metrics:
         """One optimiser step on L_R = -log(1 - D(R(x))) + lambda |R(x) - x| (equation 4)."""
         synthetic = self.synthetic.next()
@@ -128,7 +141,7 @@ class SimGAN:
 
 def make_models(
     config: TrainingConfig, shape: tuple[int, int, int]
-) -> tuple[Refiner, PatchDiscriminator]:
+) -> tuple[Refiner, Discriminator]:
     """Both networks, their weights drawn from the seed and from nothing else."""
     channels, height, width = shape
     with torch.random.fork_rng(devices=[]):
@@ -140,7 +153,8 @@ def make_models(
             refiner.initialize_near_identity()
         if config.adversarial == "global":
             return refiner, GlobalDiscriminator((height, width), channels, config.padding_mode)
-        return refiner, PatchDiscriminator(channels, config.padding_mode)
+        kind = HandPatchDiscriminator if config.discriminator == "hands" else PatchDiscriminator
+        return refiner, kind(channels, config.padding_mode)
 
 
 def make_optimizer(config: TrainingConfig, model: nn.Module, learning_rate: float) -> Optimizer:

@@ -51,7 +51,7 @@ class Run:
                 simgan.pretrain_discriminator,
                 b,
             ),
-            Phase("train", config.steps, simgan.step, per_step),
+            Phase("train", config.steps, self._step, per_step),
         ]
         self.done: Done = {phase.name: 0 for phase in self.phases}
         self.diagnostics = Diagnostics()
@@ -74,6 +74,10 @@ class Run:
             log.samples(self.update, sample_rows(self.simgan.averaged, *self.samples))
         self.simgan.averaged.save_pretrained(self.folder / "refiner")
         return self.simgan.averaged.eval()
+
+    def _step(self) -> Metrics:
+        self.simgan.set_learning_rates(self.done["train"])
+        return self.simgan.step()
 
     def _do(self, phase: Phase, log: RunLog, stop: StopRequest) -> None:
         config, began = self.simgan.config, time.monotonic()
