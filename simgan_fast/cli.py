@@ -20,6 +20,7 @@ from simgan_fast.commands import (
     report,
     show,
     simulate,
+    study,
     train,
     turing,
     verify,
@@ -38,6 +39,7 @@ EXAMPLES = """examples:
   simgan-fast export refined refined.h5 --format hdf5
   simgan-fast evaluate gaze --train raw=simulated --train refined=refined --test
   labelled_photographs
+  simgan-fast study gaze-table --out studies/gaze
   simgan-fast turing --real photographs --refined refined --out study
 """
 
@@ -117,6 +119,7 @@ def _parser() -> argparse.ArgumentParser:
         refine,
         export,
         evaluate,
+        study,
         turing,
         info,
     ):

@@ -14,13 +14,12 @@ from simgan_fast.commands import (
     image_size,
     named_sets,
 )
+from simgan_fast.commands.estimator import add_estimator, estimator_training
 from simgan_fast.errors import InputError
 from simgan_fast.files import write_json
 
 
 def add(commands: Any) -> None:
-    from simgan_fast.evaluation.gaze_training import GazeTraining
-
     example = (
         "simgan-fast evaluate gaze --train raw=simulated --train refined=refined --test photographs"
     )
@@ -51,12 +50,7 @@ def add(commands: Any) -> None:
     gaze.add_argument(
         "--seeds", type=int, default=3, help="estimators per set (default: %(default)s)"
     )
-    gaze.add_argument(
-        "--updates",
-        type=int,
-        default=GazeTraining.updates,
-        help="of each estimator (default: %(default)s)",
-    )
+    add_estimator(gaze)
     gaze.add_argument(
         "--size", type=image_size, help="HEIGHTxWIDTH that image folders are resized to"
     )
@@ -78,7 +72,7 @@ def add(commands: Any) -> None:
 def run_gaze(arguments: argparse.Namespace) -> None:
     from simgan_fast.data import open_images
     from simgan_fast.evaluation.curve_files import check_curve_file
-    from simgan_fast.evaluation.gaze import GazeTraining, evaluate_gaze, gaze_table, write_curve
+    from simgan_fast.evaluation.gaze import evaluate_gaze, gaze_table, write_curve
 
     named = named_sets("--train", arguments.train)
     if arguments.seeds < 1:
@@ -88,7 +82,7 @@ def run_gaze(arguments: argparse.Namespace) -> None:
     sets = {name: open_images(path, size=arguments.size) for name, path in named.items()}
     size = arguments.size or next(iter(sets.values())).shape[1:]
     test = open_images(arguments.test, size=size, labels=arguments.test_labels)
-    training = GazeTraining(updates=arguments.updates)
+    training = estimator_training(arguments)
     seeds = tuple(range(arguments.seeds))
     results = evaluate_gaze(
         sets, test, seeds=seeds, training=training, baselines=arguments.baselines

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
+from collections.abc import Collection
 from typing import Any
 
 from simgan_fast.config import PRESETS, TrainingConfig, preset
@@ -41,12 +42,16 @@ SETTINGS_HELP = {
 OTHER_NAMES = {"self_regularization": ("--lambda",), "averaging": ("--ema",)}
 
 
-def add_settings(parser: argparse.ArgumentParser, base: str) -> None:
+def add_settings(
+    parser: argparse.ArgumentParser, base: str, leave_out: Collection[str] = ()
+) -> None:
     """Add an option for each setting, none of them with a default: what is left out stays as in the preset."""
     group = parser.add_argument_group(
         "settings", f"each changes the preset; in brackets, the preset {base}"
     )
     for field in dataclasses.fields(TrainingConfig):
+        if field.name in leave_out:
+            continue
         value = getattr(PRESETS[base], field.name)
         names = [f"--{field.name.replace('_', '-')}", *OTHER_NAMES.get(field.name, ())]
         kind = _history if field.name == "history" else type(value)
@@ -68,7 +73,9 @@ def changes(arguments: argparse.Namespace) -> dict[str, Any]:
     """The settings that were given, name to value."""
     names = (field.name for field in dataclasses.fields(TrainingConfig))
     return {
-        name: getattr(arguments, name) for name in names if getattr(arguments, name) is not None
+        name: getattr(arguments, name)
+        for name in names
+        if getattr(arguments, name, None) is not None
     }
 
 

@@ -63,8 +63,8 @@ def _table(lines: Sequence[Line], x_name: str) -> str:
     table = io.StringIO()
     writer = csv.writer(table, lineterminator="\n")
     writer.writerow([x_name, *(line.name for line in lines)])
-    columns = [np.asarray(lines[0].x).tolist(), *(np.asarray(line.y).tolist() for line in lines)]
-    writer.writerows(zip(*columns, strict=True))
+    places = [f"{x:g}" for x in np.asarray(lines[0].x).tolist()]
+    writer.writerows(zip(places, *(np.asarray(line.y).tolist() for line in lines), strict=True))
     return table.getvalue()
 
 

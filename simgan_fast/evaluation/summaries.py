@@ -18,10 +18,12 @@ def summary(values: Sequence[float]) -> dict[str, Any]:
     return {"mean": float(np.mean(values)), "std": spread, "per_seed": list(values)}
 
 
-def plus_minus(found: Mapping[str, float], unit: float, digits: int) -> str:
-    """A summary as text, in units of 1 / `unit`.
+def plus_minus(found: Mapping[str, Any], unit: float, digits: int) -> str:
+    """A summary as text, in units of 1 / `unit`; of one seed there is no spread to tell.
 
-    >>> plus_minus({"mean": 0.5, "std": 0.01}, 100, 1)
+    >>> plus_minus({"mean": 0.5, "std": 0.01, "per_seed": [0.49, 0.51]}, 100, 1)
     '50.0 +- 1.0'
     """
+    if len(found["per_seed"]) == 1:
+        return f"{found['mean'] * unit:.{digits}f}"
     return f"{found['mean'] * unit:.{digits}f} +- {found['std'] * unit:.{digits}f}"

@@ -17,7 +17,7 @@ from simgan_fast.files import write_json, written_whole
 from simgan_fast.jobs.refine import refine
 from simgan_fast.jobs.report import report
 from simgan_fast.jobs.simulate import simulate
-from simgan_fast.jobs.train import resume, train
+from simgan_fast.jobs.train import train_or_resume
 
 TEST_SEED = 1  # the test images are of another seed than the training images: no image is in both
 ARMS = {"synthetic": "synthetic", "refined": "refined", "real_labels": "camera"}  # name -> folder
@@ -143,12 +143,8 @@ class DemoStages(ABC):
                 )
 
     def _train(self) -> None:
-        run = self.out / "train"  # killed before its first checkpoint it holds nothing to keep
-        if any((run / "checkpoints").glob("update-*.safetensors")):
-            resume(run)
-        else:
-            shutil.rmtree(run, ignore_errors=True)
-            train(self.out / "synthetic", self.out / "camera", run, self.config)
+        synthetic, camera = self.out / "synthetic", self.out / "camera"
+        train_or_resume(synthetic, camera, self.out / "train", self.config)
 
     def _refine(self) -> None:
         shutil.rmtree(self.out / "refined", ignore_errors=True)  # whole, but not measured

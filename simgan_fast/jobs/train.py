@@ -93,6 +93,23 @@ def train(
         return _finished(run)
 
 
+def train_or_resume(
+    synthetic: str | Path,
+    real: str | Path,
+    out: str | Path,
+    config: TrainingConfig,
+    *,
+    device: str = "cpu",
+) -> None:
+    """`train`, or `resume` where `out` has a checkpoint of it already: for jobs that go on where they stopped."""
+    out = Path(out)
+    if any((out / "checkpoints").glob("update-*.safetensors")):
+        resume(out, device=device)
+    else:
+        shutil.rmtree(out, ignore_errors=True)  # killed before its first one: nothing to keep
+        train(synthetic, real, out, config, device=device)
+
+
 def resume(out: str | Path, *, device: str = "cpu") -> Refiner:
     """Go on with the run in `out` from its newest checkpoint, bit for bit on the CPU.
 

@@ -116,7 +116,7 @@ class Study:
         self._spent += self.costs[cell]
         waiting = [cost for name, cost in self.costs.items() if not self.done(name)]
         minutes = (time.monotonic() - self._began) / self._spent * sum(waiting) / 60
-        left = f"about {minutes:.0f} min left" if minutes >= 1 else "a minute left"
+        left = f"about {minutes:.0f} min left" if minutes >= 1 else "less than a minute left"
         done = len(self.costs) - len(waiting)
         say(
             f"{self.name}: {cell} done, {done} of {len(self.costs)} cells"
