@@ -17,6 +17,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
+import pytest
 import torch
 import torch.distributed as dist
 from interleaved import write_results
@@ -34,6 +35,7 @@ REFINED, SHARD = 8192, 256  # images of a turn of refining, and of a shard
 ROUNDS = 5
 
 
+@pytest.mark.timeout(1800)
 def bench_processes(results_folder: Path | None) -> None:
     command = [sys.executable, __file__]
     done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True, timeout=1800)
