@@ -92,11 +92,13 @@ def folder_written_whole(path: str | Path) -> Iterator[Path]:
 
 
 @contextmanager
-def folder_resumable(path: str | Path, keep: Callable[[], bool]) -> Iterator[Path]:
+def folder_resumable(
+    path: str | Path, keep: Callable[[], bool], notes: str = LOCK_FILE
+) -> Iterator[Path]:
     """Yield the folder `.NAME.part` beside `path`, with whatever is in it; on success rename it to `path`.
 
-    Where the block does not end well it stays if `keep()`, but for an InputError; and after a SIGKILL.
-    Raises InputError while another process has it.
+    Where the block does not end well it stays if `keep()`, but for an InputError; and after a SIGKILL. `notes`: a file
+    in it for who goes on, removed once the folder is in its place. Raises InputError while another process has it.
     """
     path = Path(path)
     require_absent_or_empty(path)
@@ -107,6 +109,9 @@ def folder_resumable(path: str | Path, keep: Callable[[], bool]) -> Iterator[Pat
             yield part
             (part / LOCK_FILE).unlink()
             os.replace(part, path)  # replaces an empty folder too
+            (path / notes).unlink(
+                missing_ok=True
+            )  # not before: killed in between, all would be done again
             _sync(path.parent)
         except BaseException as failure:
             if isinstance(failure, InputError) or not keep():

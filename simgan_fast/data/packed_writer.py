@@ -99,7 +99,7 @@ class PackedWriter:
         self._context: AbstractContextManager[Path] = folder or (
             folder_written_whole(self.path)
             if resume is None
-            else folder_resumable(self.path, lambda: bool(self._shards))
+            else folder_resumable(self.path, lambda: bool(self._shards), notes=PART_FILE)
         )
 
     def __enter__(self) -> PackedWriter:
@@ -121,9 +121,7 @@ class PackedWriter:
                 self._context.__exit__(type(failure), failure, failure.__traceback__)
                 raise
         self._context.__exit__(kind, error, trace)
-        if kind is None:  # only now: killed before, the writer would have to begin again
-            (self.path / PART_FILE).unlink(missing_ok=True)
-        elif self.folder.exists():
+        if kind is not None and self.folder.exists():
             done = sum(shard["count"] for shard in self._shards)
             _log.warning("%d images are kept in %s: the same job goes on there.", done, self.folder)
 
