@@ -1,14 +1,17 @@
-# make demo: the main job from end to end.   make test: all tests.   Both set up .venv first.
+# make demo: the main job from end to end, make demo-hands: on hands.   make test: all tests.   All set up .venv first.
 PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 SOURCES := pyproject.toml CMakeLists.txt constraints.txt \
   $(shell find simgan_fast csrc -type f -not -name '*.pyc' -not -name '*.so')
 
-.PHONY: demo test test-torch-2.11 wheel docs fuzz bench bench-quick bench-guard lint format clean
+.PHONY: demo demo-hands test test-torch-2.11 cuda-check wheel docs fuzz faults bench bench-quick bench-guard lint format clean
 
 demo: $(VENV)/.installed
 	$(BIN)/simgan-fast demo --out runs/demo
+
+demo-hands: $(VENV)/.installed
+	$(BIN)/simgan-fast demo hands --out runs/demo-hands
 
 test: $(VENV)/.installed-dev
 	$(BIN)/pytest
@@ -32,9 +35,19 @@ wheel: $(BIN)/python
 docs: $(VENV)/.installed-dev
 	$(BIN)/pdoc --docformat google --output-directory build/site simgan_fast simgan_fast.ops simgan_fast.data simgan_fast.simulators
 
+# All CUDA sources for all architectures, what ptxas says of them, and the kernels on the emulator.
+cuda-check: $(VENV)/.installed-dev
+	@command -v nvcc > /dev/null || { echo "cuda-check needs nvcc on the PATH"; exit 1; }
+	$(BIN)/pytest tests/test_cuda_sources.py
+	$(BIN)/pytest -k emulator
+
 # Damaged data sets of every format, a minute or two; FUZZ_EXAMPLES=5000 for longer.
 fuzz: $(VENV)/.installed-dev
 	$(BIN)/pytest tests/fuzz_readers.py -s -q -p no:cacheprovider
+
+# 300 kills at random moments, about 20 minutes; FAULT_KILLS=1000 for longer.
+faults: $(VENV)/.installed-dev
+	$(BIN)/pytest tests/faults.py -s -q -p no:cacheprovider
 
 bench: $(VENV)/.installed-bench
 	$(BIN)/pytest benchmarks -s --benchmark-sort=name
@@ -50,12 +63,12 @@ lint: $(VENV)/.installed-dev
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
-	git ls-files 'csrc/*.h' 'csrc/*.cpp' '*/native/*.cpp' | xargs $(BIN)/clang-format --dry-run --Werror
+	git ls-files 'csrc/*.h' 'csrc/*.cpp' 'csrc/*.cu' '*/native/*.cpp' | xargs $(BIN)/clang-format --dry-run --Werror
 
 format: $(VENV)/.installed-dev
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
-	git ls-files 'csrc/*.h' 'csrc/*.cpp' '*/native/*.cpp' | xargs $(BIN)/clang-format -i
+	git ls-files 'csrc/*.h' 'csrc/*.cpp' 'csrc/*.cu' '*/native/*.cpp' | xargs $(BIN)/clang-format -i
 
 clean:
 	rm -rf $(VENV) build dist .mypy_cache .pytest_cache .ruff_cache

@@ -26,6 +26,9 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         help="beside what the refiner is timed: everything installed, or torch alone",
     )
     parser.addoption("--threads", default="1,2", help="numbers of threads that the refiner runs on")
+    parser.addoption(
+        "--hand-blocks", default="1", help="residual blocks of the hand refiner; the paper has 10"
+    )
     parser.addoption("--batches", default="1,32,128", help="numbers of images it is given at once")
 
 

@@ -74,9 +74,9 @@ void gather_normalize(uintptr_t images, uintptr_t indices, uintptr_t flips, uint
                           count, lines, width, bytes, threads});
 }
 
-// Images, height, width, channels, blocks, reflect, tile, threads, and of the ends in and out
-// channels, 0 where there are none.
-using Sizes = std::array<int64_t, 10>;
+// Images, height, width, channels, blocks, reflect, tile, threads, of the ends in and out channels,
+// 0 where there are none, and the size of the filters.
+using Sizes = std::array<int64_t, 11>;
 // Address of a weight, its four strides, address of its bias.
 using Addresses = std::vector<std::array<uintptr_t, 6>>;
 
@@ -100,7 +100,8 @@ class BlocksCall {
                 s[2],      s[3],
                 s[4],      convolutions_.data(),
                 s[5] != 0, s[6],
-                s[7],      ends > 0 ? &ends_ : nullptr};
+                s[7],      ends > 0 ? &ends_ : nullptr,
+                s[10]};
     }
     BlocksCall(const BlocksCall&) = delete;
     ResidualBlocks call{};
@@ -181,7 +182,6 @@ PYBIND11_MODULE(_C, m) {
     m.doc() = "The native part of simgan_fast: raw addresses in, no checks. Use simgan_fast.ops.";
     m.def("cpu_level", &cpu_level);
     m.def("cpu_levels", &cpu_levels);
-    m.def("has_cuda", [] { return false; });
 
     const py::call_guard<py::gil_scoped_release> no_gil;
     m.def("patch_cross_entropy", &patch_cross_entropy, no_gil);

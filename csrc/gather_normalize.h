@@ -17,4 +17,10 @@ struct GatherNormalize {
 
 void gather_normalize_cpu(const GatherNormalize& p);
 
+// The same on the current CUDA device, where all of it lies, out aligned to 16 bytes and images of
+// less than 2^30 values. bf16_out: where bfloat16 go, in place of p.out, or null. An index that is
+// not in [0, available) gives an image of NaN: the host does not wait to find out.
+void gather_normalize_cuda(const GatherNormalize& p, int64_t available, uint16_t* bf16_out,
+                           void* stream);
+
 }  // namespace simgan_fast

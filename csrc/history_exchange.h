@@ -20,4 +20,7 @@ struct HistoryExchange {
 // (stream 1) of this step.
 void history_exchange_cpu(const HistoryExchange& p);
 
+// The same on the current CUDA device, where all of it lies. `replaced` [rows]: working memory.
+void history_exchange_cuda(const HistoryExchange& p, int64_t* replaced, void* stream);
+
 }  // namespace simgan_fast

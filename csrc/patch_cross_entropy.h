@@ -26,4 +26,20 @@ int64_t patch_cross_entropy_cpu(const PatchCrossEntropy& p, float* loss, float* 
 void patch_cross_entropy_backward_cpu(const PatchCrossEntropy& p, const float* grad,
                                       float* grad_logits);
 
+// Of one launch on CUDA. Targets other than 1 count as 0: the host does not wait to find out.
+struct PatchCrossEntropyCuda {
+    PatchCrossEntropy p;
+    const uint16_t* bf16_logits;  // in place of p.logits, or null
+    // For a mean or a sum, else not looked at: working memory [images], and a zero [1] that is zero
+    // again afterwards, of no other launch at the same time.
+    double* sums;
+    uint32_t* ticket;
+};
+
+void patch_cross_entropy_cuda(const PatchCrossEntropyCuda& c, float* loss, void* stream);
+
+// grad_logits: float, or bfloat16 where the logits are.
+void patch_cross_entropy_backward_cuda(const PatchCrossEntropyCuda& c, const float* grad,
+                                       void* grad_logits, void* stream);
+
 }  // namespace simgan_fast

@@ -1,5 +1,6 @@
-// k residual blocks in a row, each relu(x + conv(relu(conv(x, w1) + b1), w2) + b2), 3x3 and 'same',
-// alone or between the refiner's two ends: relu(conv 3x3) before and conv 1x1 after.
+// k residual blocks in a row, each relu(x + conv(relu(conv(x, w1) + b1), w2) + b2), 'same', alone
+// or between the refiner's two ends: relu(conv) before and conv 1x1 after. 3x3 filters are
+// convolved by Winograd's algorithm, 7x7 ones by Fourier transforms of tiles.
 #pragma once
 
 #include <cstdint>
@@ -8,7 +9,7 @@ namespace simgan_fast {
 
 // One convolution: weight[co][ci][kh][kw] lies at weight + the sum of index times stride.
 struct Convolution {
-    const float* weight;  // [channels, channels, 3, 3]
+    const float* weight;  // [channels, channels, size, size]
     int64_t strides[4];   // in floats
     const float* bias;    // [channels]
 };
@@ -16,7 +17,7 @@ struct Convolution {
 // The first and the last convolution of a refiner.
 struct RefinerEnds {
     int64_t in_channels, out_channels;
-    Convolution first;  // weight [channels, in_channels, 3, 3], bias [channels]
+    Convolution first;  // weight [channels, in_channels, size, size], bias [channels]
     Convolution last;   // weight [out_channels, channels, 1, 1], bias [out_channels]
 };
 
@@ -24,18 +25,21 @@ struct ResidualBlocks {
     int64_t images, height, width, channels;  // all >= 1
     int64_t blocks;                           // >= 1
     const Convolution* convolutions;          // [2 * blocks], two of each block
-    bool reflect;             // padding: reflection (then height, width >= 2) or zeros
-    int64_t tile;             // of Winograd's F(tile, 3): 4, 5 or 6
+    bool reflect;             // padding: reflection (then height, width > size / 2) or zeros
+    int64_t tile;             // of Winograd's F(tile, 3): 4, 5 or 6; nothing to 7x7 filters
     int64_t threads;          // at most
     const RefinerEnds* ends;  // null: the blocks alone
+    int64_t size = 3;         // of the filters, those of `ends.first` too: 3 or 7
 };
 
-// The map that every convolution reads, with the margin that padding and whole tiles need and
-// channels rounded up to 16: pixel (0, 0) lies at row 1, column 1.
+// The map that every convolution reads, channels rounded up to 16. For 3x3 filters it has the
+// margin that padding and whole tiles need; for 7x7 ones none, rows and columns are height and
+// width.
 struct PaddedMap {
     int64_t height, width, channels;
     int64_t tile_rows, tile_columns;
     int64_t rows, columns;  // tile * tile_rows + 2 and tile * tile_columns + 2
+    int64_t margin = 1;     // pixel (0, 0) lies at row and column `margin`
 };
 
 PaddedMap padded_map(const ResidualBlocks& p);
@@ -48,10 +52,10 @@ PaddedMap padded_map(const ResidualBlocks& p);
 void residual_blocks_cpu(const ResidualBlocks& p, const float* x, float* y, float* maps);
 
 // Gradients in the layout of what they are of, but for weights, whose output channel comes first
-// and whose input channel last: [channels, 3, 3, in_channels] and so on.
+// and whose input channel last: [channels, size, size, in_channels] and so on.
 struct ResidualBlocksGradients {
     float* x;       // null with ends, which give no gradient of the images
-    float* weight;  // [2 * blocks, channels, 3, 3, channels]
+    float* weight;  // [2 * blocks, channels, size, size, channels]
     float* bias;    // [2 * blocks, channels]
     // With ends, else null:
     float *first_weight, *first_bias, *last_weight, *last_bias;

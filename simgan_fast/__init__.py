@@ -10,10 +10,15 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING
 
+from simgan_fast.arrays import refine_array
 from simgan_fast.config import PRESETS, TrainingConfig, preset
-from simgan_fast.errors import InputError, Interrupted, TrainingDiverged
+from simgan_fast.errors import InputError, Interrupted, ProcessLost, TrainingDiverged
 from simgan_fast.memory import keep_freed_memory
-from simgan_fast.models.discriminator import GlobalDiscriminator, PatchDiscriminator
+from simgan_fast.models.discriminator import (
+    GlobalDiscriminator,
+    HandPatchDiscriminator,
+    PatchDiscriminator,
+)
 from simgan_fast.models.gaze_estimator import GazeEstimator
 from simgan_fast.models.refiner import Refiner
 
@@ -21,6 +26,7 @@ if TYPE_CHECKING:
     from simgan_fast.jobs.export import export
     from simgan_fast.jobs.prepare import prepare
     from simgan_fast.jobs.refine import refine
+    from simgan_fast.jobs.refine_shared import refine_shared
     from simgan_fast.jobs.report import report
     from simgan_fast.jobs.show import show
     from simgan_fast.jobs.simulate import simulate
@@ -34,9 +40,11 @@ __all__ = [
     "PRESETS",
     "GazeEstimator",
     "GlobalDiscriminator",
+    "HandPatchDiscriminator",
     "InputError",
     "Interrupted",
     "PatchDiscriminator",
+    "ProcessLost",
     "Refiner",
     "TrainingConfig",
     "TrainingDiverged",
@@ -46,6 +54,8 @@ __all__ = [
     "prepare",
     "preset",
     "refine",
+    "refine_array",
+    "refine_shared",
     "report",
     "resume",
     "show",
@@ -62,6 +72,7 @@ _JOBS = {
     "export": "export",
     "prepare": "prepare",
     "refine": "refine",
+    "refine_shared": "refine_shared",
     "report": "report",
     "resume": "train",
     "show": "show",

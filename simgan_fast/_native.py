@@ -1,42 +1,49 @@
-"""Loads the native part, `simgan_fast._C`, once.
+"""Loads the native part once: `simgan_fast._C`, for the CPU, and `simgan_fast._cuda`.
 
-Importing simgan_fast never fails for lack of it: every op has a twin in plain PyTorch. Only asking for native work
-without it raises, and says what to do.
+Importing simgan_fast never fails for lack of it, nor of a GPU or its driver: every op has a twin in plain PyTorch.
+Only asking for native work without it raises, and says what to do.
 """
 
 from __future__ import annotations
 
+from importlib import import_module
 from typing import Any, NoReturn
 
 REMEDY = (
     "reinstall with a C++17 compiler at hand (`pip install .` in the checkout), "
     "or use impl='reference'"
 )
+CUDA_REMEDY = (
+    "reinstall with nvcc at hand (`pip install . -C cmake.define.SIMGAN_FAST_CUDA=ON`), "
+    "or use impl='reference'"
+)
 
 
 class _Missing:
-    """Stands where `_C` should be; any use of it raises."""
+    """Stands where a module should be; any use of it raises."""
 
-    def __init__(self, reason: str) -> None:
-        self.reason = reason
+    def __init__(self, what: str, reason: str, remedy: str) -> None:
+        self.what, self.reason, self.remedy = what, reason, remedy
 
     def __getattr__(self, name: str) -> NoReturn:
         if name.startswith("__"):
             raise AttributeError(name)
-        message = f"The native part of simgan_fast is missing ({self.reason}): {REMEDY}."
+        message = f"{self.what} of simgan_fast is missing ({self.reason}): {self.remedy}."
         raise ImportError(message)
 
 
-def _load() -> tuple[Any, str | None]:
+def _load(name: str, what: str, remedy: str) -> tuple[Any, str | None]:
     try:
-        from simgan_fast import _C
+        return import_module(f"simgan_fast.{name}"), None
     except ImportError as error:
-        return _Missing(str(error)), str(error)
-    return _C, None
+        return _Missing(what, str(error), remedy), str(error)
 
 
-C, MISSING = _load()
+C, MISSING = _load("_C", "The native part", REMEDY)
 """`C` is the module; `MISSING` says why it could not be loaded, or is None."""
+
+CUDA, CUDA_MISSING = _load("_cuda", "The CUDA part", CUDA_REMEDY)
+"""The same for the CUDA kernels."""
 
 AVAILABLE = MISSING is None
 
@@ -55,5 +62,20 @@ def cpu_levels() -> list[str]:
 
 
 def has_cuda() -> bool:
-    """Whether the native part has CUDA kernels."""
-    return bool(C.has_cuda()) if AVAILABLE else False
+    """Whether the CUDA kernels were built; not whether there is a GPU to run them."""
+    return CUDA_MISSING is None
+
+
+def cuda_obstacle(device: int = 0) -> str | None:
+    """Why the CUDA kernels cannot run on that device, for the end of a sentence; None: they can."""
+    if device not in _obstacles:
+        if has_cuda():
+            _obstacles[device] = CUDA.obstacle(device) or None
+        else:
+            _obstacles[device] = f"the CUDA part is missing ({CUDA_MISSING}): {CUDA_REMEDY}"
+    return _obstacles[device]
+
+
+# What torch.compiler.assume_constant_result does, which would import torch._dynamo: a second, for everybody.
+cuda_obstacle._dynamo_marked_constant = True  # type: ignore[attr-defined]
+_obstacles: dict[int, str | None] = {}

@@ -20,11 +20,12 @@ from simgan_fast.commands import (
     report,
     show,
     simulate,
+    study,
     train,
     turing,
     verify,
 )
-from simgan_fast.errors import InputError, Interrupted, TrainingDiverged
+from simgan_fast.errors import InputError, Interrupted, ProcessLost, TrainingDiverged
 from simgan_fast.memory import keep_freed_memory
 
 EXAMPLES = """examples:
@@ -38,12 +39,22 @@ EXAMPLES = """examples:
   simgan-fast export refined refined.h5 --format hdf5
   simgan-fast evaluate gaze --train raw=simulated --train refined=refined --test
   labelled_photographs
+  simgan-fast study gaze-table --out studies/gaze
   simgan-fast turing --real photographs --refined refined --out study
 """
 
 
+NO_MEMORY = (
+    "there is not enough memory: take smaller batches, a shorter history, --feed stream or a larger machine; what was "
+    "finished is kept."
+)
+
+
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run one command; returns the exit code: 0, 1 (training diverged), 2 (bad input), 130 or 143 (stopped)."""
+    """Run one command; returns the exit code.
+
+    0, 1 (training came to an end, no memory), 2 (bad input, bad disk), 130 or 143 (stopped), 141 (nobody reads on).
+    """
     arguments = _parser().parse_args(argv)
     keep_freed_memory()
     if threading.current_thread() is threading.main_thread():
@@ -52,7 +63,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         arguments.run(arguments)
     except InputError as error:
         return _complain(str(error), 2)
-    except TrainingDiverged as error:
+    except (TrainingDiverged, ProcessLost) as error:
         return _complain(str(error), 1)
     except Interrupted as stop:
         return _complain(str(stop), 128 + stop.signal)
@@ -64,7 +75,19 @@ def main(argv: Sequence[str] | None = None) -> int:
     except OSError as error:  # no space left, no permission, a disk that went away
         what = error.strerror or str(error)
         return _complain(f"{error.filename or 'a file'}: {what}; nothing half-written was left.", 2)
+    except (MemoryError, RuntimeError) as error:
+        if not _lacks_memory(error):
+            raise
+        return _complain(NO_MEMORY, 1)
     return 0
+
+
+def _lacks_memory(error: MemoryError | RuntimeError) -> bool:
+    """torch has no type of its own for this on the CPU."""
+    text = str(error)
+    return (
+        isinstance(error, MemoryError) or "can't allocate memory" in text or "out of memory" in text
+    )
 
 
 def _terminate(number: int, _frame: FrameType | None) -> None:
@@ -96,6 +119,7 @@ def _parser() -> argparse.ArgumentParser:
         refine,
         export,
         evaluate,
+        study,
         turing,
         info,
     ):

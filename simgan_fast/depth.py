@@ -19,7 +19,26 @@ HEIGHT, WIDTH = 480, 640
 PAPER_OFFSET = 2000.0  # mm: what Shrivastava et al. (CVPR 2017) subtract; the background becomes 0
 PAPER_SCALE = 2000.0  # mm that are 1 in training
 CUBE = 300.0  # mm: the side of the cube around the hand's centre (DeepPrior++)
+MARGIN = 10  # pixels around a hand, before its box is made square
 HALF = 32767.5  # of the range of uint16
+NEAREST = 20.0  # mm: no hand is so near to a camera; such depth is in metres
+VALUES = ("millimetres", "paper", "metric")  # what `encoded` makes of depth
+JOINTS = (
+    0,
+    3,
+    6,
+    9,
+    12,
+    15,
+    18,
+    21,
+    24,
+    25,
+    27,
+    30,
+    31,
+    32,
+)  # that are evaluated, of NYU's 36; the last is the palm
 BACKGROUND = 32768  # where `encode_paper` puts 0; a depth of PAPER_OFFSET itself goes to 32767
 
 Box = tuple[int, int, int, int]  # left, top, right, bottom in pixels of the whole image
@@ -56,6 +75,34 @@ def crop_depth(depth: Depth, box: Box) -> Depth:
     return cropped
 
 
+def crop_to_whole(points: ArrayLike, box: ArrayLike, size: tuple[int, int]) -> Floats:
+    """Positions [..., 2] in the whole image, in pixels, of positions x, y in a crop resized to `size` (height, width).
+
+    `box`: left, top, right, bottom [..., 4] of the crop; the axes before the last go with those of `points`.
+
+    >>> crop_to_whole([111.5, 111.5], (190, 80, 290, 180), (224, 224))
+    array([239.5, 129.5])
+    """
+    corners = np.asarray(box, np.float64)
+    first, sides = corners[..., :2], corners[..., 2:] - corners[..., :2]
+    height, width = size
+    return first + (np.asarray(points, np.float64) + 0.5) * sides / (width, height) - 0.5
+
+
+def hand_box(synthetic: Depth, margin: int = MARGIN) -> Box | None:
+    """The square around the pixels [h, w] of a rendered hand, `margin` larger than they are; None where there are none.
+
+    It may reach over the border.
+    """
+    rows, columns = (np.flatnonzero((synthetic > 0).any(axis)) for axis in (1, 0))
+    if not len(rows):
+        return None
+    edges = [(int(line[0]) - margin, int(line[-1]) + 1 + margin) for line in (columns, rows)]
+    side = max(last - first for first, last in edges)
+    left, top = ((first + last - side) // 2 for first, last in edges)
+    return left, top, left + side, top + side
+
+
 def uvd_to_xyz(uvd: ArrayLike) -> Floats:
     """Points [..., 3] in mm of pixels u, v and depth in mm, by NYU's camera."""
     u, v, depth = np.moveaxis(np.asarray(uvd, np.float64), -1, 0)
@@ -66,6 +113,13 @@ def xyz_to_uvd(xyz: ArrayLike) -> Floats:
     """Pixels u, v and depth in mm [..., 3] of points [..., 3] in mm, by NYU's camera."""
     x, y, z = np.moveaxis(np.asarray(xyz, np.float64), -1, 0)
     return np.stack([x / z * FX + U0, V0 - y / z * FY, z], axis=-1)
+
+
+def encoded(depth: Depth, values: str, centre: float) -> Depth:
+    """Depth in mm as one of VALUES; `centre` is the hand's depth, which only "metric" needs."""
+    if values == "paper":
+        return encode_paper(depth)
+    return encode_metric(depth, centre) if values == "metric" else depth
 
 
 def encode_paper(depth: Depth) -> Depth:

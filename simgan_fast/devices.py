@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -22,6 +23,12 @@ def usable_device(name: str) -> torch.device:
             f"device {name!r} cannot be used ({reason}): name another, cpu always works."
         ) from None
     return device
+
+
+def device_of_process(name: str) -> str:
+    """Of "cuda" the GPU that torchrun means for this process; every other name as it is."""
+    local = os.environ.get("LOCAL_RANK")
+    return f"cuda:{local}" if name == "cuda" and local is not None else name
 
 
 @contextmanager

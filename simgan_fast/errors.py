@@ -14,6 +14,10 @@ class TrainingDiverged(RuntimeError):
     """A loss or a weight is no longer finite; the last good checkpoint is kept. The command line exits with 1."""
 
 
+class ProcessLost(RuntimeError):
+    """Another process of a run of several is gone; the newest checkpoint is kept. The command line exits with 1."""
+
+
 class Interrupted(Exception):
     """A long job was asked to stop by `signal` (SIGINT, SIGTERM) and has saved what it had.
 

@@ -27,11 +27,11 @@ def _sync(path: str | Path) -> None:
         os.close(descriptor)
 
 
-def _usual_mode(path: str | Path, created: int) -> None:
-    """Give a file or folder made by tempfile (private) the mode that a plain open would have given."""
+def _usual_mode(path: str | Path) -> None:
+    """Give a file made by tempfile (private) the mode that a plain open would have given."""
     umask = os.umask(0)
     os.umask(umask)
-    os.chmod(path, created & ~umask)
+    os.chmod(path, 0o666 & ~umask)
 
 
 @contextmanager
@@ -55,7 +55,7 @@ def path_written_whole(path: str | Path) -> Iterator[Path]:
     try:
         yield Path(name)
         _sync(name)
-        _usual_mode(name, 0o666)
+        _usual_mode(name)
         os.replace(name, path)
         _sync(path.parent)
     except BaseException:
@@ -79,49 +79,71 @@ def _finite(content: Any) -> Any:
 
 @contextmanager
 def folder_written_whole(path: str | Path) -> Iterator[Path]:
-    """Yield a temporary folder beside `path`; on success rename it to `path`, else remove it.
+    """Yield the empty folder `.NAME.part` beside `path`; on success rename it to `path`, else remove it.
 
-    `path` must be absent or an empty folder (`require_absent_or_empty`).
+    `path` must be absent or an empty folder (`require_absent_or_empty`). What a killed process left in `.NAME.part` is
+    removed. Raises InputError while another process has it.
     """
-    path = Path(path)
-    require_absent_or_empty(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = Path(tempfile.mkdtemp(prefix=f".{path.name}.", suffix=".part", dir=path.parent))
-    try:
-        yield temporary
-        _usual_mode(temporary, 0o777)
-        os.replace(temporary, path)  # replaces an empty folder too
-        _sync(path.parent)
-    except BaseException:
-        shutil.rmtree(temporary, ignore_errors=True)
-        raise
+    with folder_resumable(path, lambda: False) as part:
+        for left in part.iterdir():
+            if left.name != LOCK_FILE:
+                shutil.rmtree(left) if left.is_dir() else left.unlink()
+        yield part
 
 
 @contextmanager
-def folder_resumable(path: str | Path, keep: Callable[[], bool]) -> Iterator[Path]:
+def folder_resumable(
+    path: str | Path, keep: Callable[[], bool], notes: str = LOCK_FILE
+) -> Iterator[Path]:
     """Yield the folder `.NAME.part` beside `path`, with whatever is in it; on success rename it to `path`.
 
-    Where the block does not end well it stays if `keep()`, but for an InputError; and after a SIGKILL.
-    Raises InputError while another process has it.
+    Where the block does not end well it stays if `keep()`, but for an InputError; and after a SIGKILL. `notes`: a file
+    in it for who goes on, removed once the folder is in its place. Raises InputError while another process has it.
     """
     path = Path(path)
     require_absent_or_empty(path)
     part = path.with_name(f".{path.name}.part")
     part.mkdir(parents=True, exist_ok=True)
-    with open(part / LOCK_FILE, "w") as lock:
-        try:
-            fcntl.lockf(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)  # of this process, not of its copies
-        except OSError:
-            raise InputError(f"{path} is being made by another process just now.") from None
+    with folder_locked(part, f"{path} is being made by another process just now."):
         try:
             yield part
             (part / LOCK_FILE).unlink()
             os.replace(part, path)  # replaces an empty folder too
+            (path / notes).unlink(
+                missing_ok=True
+            )  # not before: killed in between, all would be done again
             _sync(path.parent)
         except BaseException as failure:
             if isinstance(failure, InputError) or not keep():
                 shutil.rmtree(part, ignore_errors=True)
             raise
+
+
+_locked: set[Path] = set()  # by this process, which its own lock would not stop
+
+
+@contextmanager
+def folder_locked(folder: Path, complaint: str) -> Iterator[None]:
+    """Keep `folder` for this caller; InputError(`complaint`) while another has it. The lock goes with its process."""
+    key = folder.resolve()
+    if key in _locked:  # closing the file once more would lose the lock
+        raise InputError(complaint)
+    with open(folder / LOCK_FILE, "w") as lock:
+        try:
+            fcntl.lockf(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)  # of this process, not of its copies
+        except OSError:
+            raise InputError(complaint) from None
+        _locked.add(key)
+        try:
+            yield
+        finally:
+            _locked.discard(key)
+
+
+def remove_leftovers(folder: str | Path) -> None:
+    """Remove what a killed process left of files that `written_whole` was to make in `folder`."""
+    for part in Path(folder).glob(".*.part"):
+        part.unlink(missing_ok=True)
 
 
 def require_absent_or_empty(path: str | Path) -> None:
@@ -135,3 +157,9 @@ def require_absent_or_empty(path: str | Path) -> None:
         raise InputError(
             f"{path} already exists and is not empty: name a new folder, or remove it."
         )
+
+
+def move_folder(folder: Path, path: Path) -> None:
+    """Rename `folder` to `path`, which is absent or empty, for good; OSError where it is not."""
+    os.replace(folder, path)
+    _sync(path.parent)

@@ -49,7 +49,7 @@ class Progress:
         self.done += count
         if self._bar is not None:
             self._bar.update(count)
-        elif time.monotonic() - self._last_line > SECONDS_BETWEEN_LINES:
+        elif time.monotonic() - self._last_line > max(SECONDS_BETWEEN_LINES, self.quiet_for):
             self._line()
 
     def note(self, text: str) -> None:

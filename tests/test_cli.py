@@ -309,5 +309,9 @@ def test_history_off_is_a_setting() -> None:
     assert (arguments.history, arguments.self_regularization) == (0, 0.5)
 
 
+def test_ema_is_averaging() -> None:
+    assert cli._parser().parse_args(["train", "--ema", "0.998"]).averaging == 0.998
+
+
 def test_input_errors_are_value_errors() -> None:
     assert issubclass(InputError, ValueError)

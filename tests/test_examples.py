@@ -29,3 +29,11 @@ def test_refine_in_a_pipeline(tmp_path: Path) -> None:
 
 def test_data_parallel() -> None:
     assert run("data_parallel.py").count("the gradients of the whole batch") == 2
+
+
+def test_export_a_refiner(tmp_path: Path) -> None:
+    from simgan_fast import Refiner
+
+    Refiner(width=8, blocks=1).save_pretrained(tmp_path / "refiner")
+    out = run("export_a_refiner.py", tmp_path / "refiner", tmp_path / "out")
+    assert out.splitlines()[-1] == "refiner.onnx refiner.pt2"

@@ -52,6 +52,17 @@ def test_position_is_the_whole_state(position):
         assert torch.equal(feed.next(), resumed.next())
 
 
+@pytest.mark.parametrize("flip", [False, True])
+def test_ranks_share_every_batch(flip):
+    whole = ResidentFeed(numbered(10), 8, seed=3, stream=0, flip=flip)
+    shares = [
+        ResidentFeed(numbered(10), 2, seed=3, stream=0, flip=flip, rank=rank, world=4)
+        for rank in range(4)
+    ]
+    for _ in range(5):
+        assert torch.equal(torch.cat([share.next() for share in shares]), whole.next())
+
+
 def test_seed_and_stream_change_the_order():
     orders = [
         tuple(ResidentFeed(numbered(50), 50, seed=seed, stream=stream).next_indices().tolist())

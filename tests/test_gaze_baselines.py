@@ -211,5 +211,5 @@ def test_the_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None
     printed = capsys.readouterr().out
     assert "nearest" in printed and "ridge" in printed
     assert {path.name for path in tmp_path.glob("curve*")} == {"curve.svg", "curve.csv"}
-    assert cli.main([*arguments, "--curve", f"{curve}.png"]) == 2
-    assert "ends in .svg or .csv" in capsys.readouterr().err
+    assert cli.main([*arguments, "--curve", f"{curve}.txt"]) == 2
+    assert "ends in .svg, .png or .csv" in capsys.readouterr().err

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import json
 import logging
 import os
 import signal
@@ -20,7 +21,7 @@ from simgan_fast.data import packed_writer
 from simgan_fast.data.decode import load_chunk
 from simgan_fast.data.ingest import _last_change, ingest
 from simgan_fast.data.packed import PackedSet, open_packed
-from simgan_fast.data.packed_writer import PackedWriter
+from simgan_fast.data.packed_writer import PART_FILE, PackedWriter
 from simgan_fast.data.parallel import loaded
 from simgan_fast.data.readers import Sample
 from simgan_fast.data.readers.folder import FolderReader
@@ -242,6 +243,12 @@ prepare("folder", sys.argv[1], sys.argv[2], processes=2)
 """
 
 
+def noted(part: Path) -> list[dict[str, object]]:
+    """The shards that count as finished."""
+    shards: list[dict[str, object]] = json.loads((part / PART_FILE).read_text())["shards"]
+    return shards
+
+
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGINT])
 def test_a_killed_ingest_goes_on(folder: Path, monkeypatch, number) -> None:
     monkeypatch.setattr(packed_writer, "SHARD_BYTES", 10 * 6 * 8)
@@ -249,7 +256,7 @@ def test_a_killed_ingest_goes_on(folder: Path, monkeypatch, number) -> None:
     with subprocess.Popen(
         [sys.executable, "-c", SLOWLY, folder, out], stderr=subprocess.DEVNULL
     ) as job:
-        while not (part / "shard-00002.arrow").exists():
+        while not (part / PART_FILE).exists() or len(noted(part)) < 3:
             time.sleep(0.01)
             assert job.poll() is None
         job.send_signal(number)

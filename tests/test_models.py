@@ -9,8 +9,16 @@ import pytest
 import torch
 from torch import nn
 
-from simgan_fast import GlobalDiscriminator, InputError, PatchDiscriminator, Refiner
+from simgan_fast import (
+    GlobalDiscriminator,
+    HandPatchDiscriminator,
+    InputError,
+    PatchDiscriminator,
+    Refiner,
+    preset,
+)
 from simgan_fast.models.discriminator import probability_refined
+from simgan_fast.training.algorithm import make_models
 
 
 def count(model: nn.Module) -> int:
@@ -95,7 +103,11 @@ def test_saved_refiner_is_read_back(tmp_path: Path) -> None:
     assert loaded.config == refiner.config
     images = torch.rand(1, 3, 9, 9)
     assert torch.equal(loaded(images), refiner(images))
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["config.json", "model.safetensors"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == [
+        "README.md",
+        "config.json",
+        "model.safetensors",
+    ]
 
 
 @pytest.mark.parametrize(
@@ -122,3 +134,38 @@ def test_identity_start_keeps_colours_apart() -> None:
     assert float((refiner(images) - images).detach().abs().mean()) < 0.2
     with pytest.raises(InputError, match="width"):
         Refiner(3, width=4).initialize_near_identity()
+
+
+def test_sizes_are_the_papers_for_hands() -> None:
+    config = preset("hands-paper")
+    with torch.device("meta"):
+        refiner, discriminator = make_models(config, (1, 224, 224))
+        assert discriminator(torch.zeros(2, 1, 224, 224)).shape == (2, 2, 7, 7)
+        assert refiner(torch.zeros(2, 1, 224, 224)).shape == (2, 1, 224, 224)
+    assert (count(refiner), count(discriminator)) == (4_018_625, 178_050)
+    layers = [layer for layer in discriminator.children() if isinstance(layer, nn.Conv2d)]
+    assert [(layer.out_channels, layer.kernel_size[0], layer.stride[0]) for layer in layers] == [
+        (96, 7, 4),
+        (64, 5, 2),
+        (32, 3, 2),
+        (32, 1, 1),
+        (2, 1, 1),
+    ]
+    assert refiner.first.kernel_size == refiner.blocks[9].conv2.kernel_size == (7, 7)  # type: ignore[union-attr]
+
+
+def test_a_decision_on_hands_sees_71_pixels() -> None:
+    discriminator = HandPatchDiscriminator(padding_mode="zeros")
+    for layer in discriminator.children():
+        nn.init.constant_(layer.weight, 1e-3)  # type: ignore[arg-type]
+        nn.init.constant_(layer.bias, 1.0)  # type: ignore[arg-type]
+    images = torch.rand(30, 1, 160, 160, requires_grad=True)
+    discriminator(images)[:, 0, 2, 2].sum().backward()
+    assert images.grad is not None
+    seen = (images.grad != 0).any(0)[0]  # the pooling looks at one place of each window only
+    for axis in (0, 1):
+        field = torch.nonzero(seen.any(axis)).flatten()
+        assert int(field[-1] - field[0]) + 1 == 71
+    with pytest.raises(InputError, match="17 a side"):
+        discriminator(torch.zeros(1, 1, 16, 40))
+    assert discriminator(torch.zeros(1, 1, 17, 40)).shape == (1, 2, 1, 2)

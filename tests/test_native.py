@@ -29,7 +29,6 @@ def test_level_is_the_highest() -> None:
     levels = _native.cpu_levels()
     assert levels == [level for level in LEVELS if level in levels] and levels[0] == "baseline"
     assert _native.cpu_level() in levels
-    assert _native.has_cuda() is False
 
 
 @needs_native
@@ -123,7 +122,6 @@ logging.basicConfig(level=logging.INFO, stream=sys.stdout, format="%(message)s")
 import torch
 from simgan_fast import _native, ops
 assert not _native.AVAILABLE and _native.cpu_level() == "none" and _native.cpu_levels() == []
-assert not _native.has_cuda()
 logits = torch.zeros(4, 2, 9, 14, requires_grad=True)
 for _ in range(2):
     ops.patch_cross_entropy(logits, 1).backward()
@@ -148,3 +146,28 @@ except ImportError as error:
     assert sum("patch_cross_entropy: plain PyTorch" in line for line in printed) == 1
     assert "pip install ." in printed[-1] and "pip install ." in printed[-2]
     assert printed[-1].startswith("The native part of simgan_fast is missing")
+
+
+def test_import_leaves_out_what_takes_long(run_python: Callable[..., str]) -> None:
+    """torch's compiler and TensorBoard take a second each."""
+    script = "import sys, simgan_fast; print([m for m in sys.modules if m in sys.argv[1:]])"
+    late = (
+        "torch._dynamo",
+        "tensorboard",
+        "h5py",
+        "scipy",
+        "flask",
+        "huggingface_hub",
+        "nvidia.dali",
+    )
+    assert run_python(script, *late).strip() == "[]"
+
+
+def test_what_there_is_of_cuda_is_a_constant_to_the_compiler() -> None:
+    torch.compiler.reset()
+
+    def answer(x: torch.Tensor) -> torch.Tensor:
+        return x + (1 if _native.cuda_obstacle() is None else 2)
+
+    compiled = torch.compile(answer, fullgraph=True, backend="eager")
+    assert torch.equal(compiled(torch.zeros(1)), answer(torch.zeros(1)))

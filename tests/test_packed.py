@@ -110,6 +110,20 @@ def test_the_digest_is_of_the_content(tmp_path):
     assert open_packed(tmp_path / "c").info["digest"] != digest
 
 
+@pytest.mark.parametrize("step", [1, 3, 7, 23])
+def test_the_digest_does_not_depend_on_how_images_come(tmp_path, step):
+    images, names, labels = content(23)
+    with PackedWriter(tmp_path / "a", SHAPE, {"gaze": 3, "pitch": 1}, shard_size=5) as writer:
+        for i in range(0, 23, step):
+            rows = slice(i, i + step)
+            some = {name: values[rows] for name, values in labels.items()}
+            writer.add(images[rows], names[rows], some, [f"file {name}" for name in names[rows]])
+    with PackedWriter(tmp_path / "b", SHAPE, {"gaze": 3, "pitch": 1}, shard_size=5) as writer:
+        writer.add(images, names, labels, [f"file {name}" for name in names])
+    one, other = (open_packed(tmp_path / name) for name in "ab")
+    assert one.info["shards"] == other.info["shards"]
+
+
 def add_wrongly(writer: PackedWriter, **changes) -> None:
     images, names, labels = content(4)
     content_now = {"images": images, "names": names, "labels": labels} | changes

@@ -18,7 +18,7 @@ from simgan_fast import cli, depth, prepare
 from simgan_fast.data.decode import Target, fit_array
 from simgan_fast.data.image_files import Rejected
 from simgan_fast.data.packed import PackedSet
-from simgan_fast.data.readers.nyu_hands import JOINTS, NYUHandsReader, hand_box
+from simgan_fast.data.readers.nyu_hands import NYUHandsReader, hand_box
 from simgan_fast.errors import InputError
 
 savemat = pytest.importorskip("scipy.io").savemat
@@ -43,7 +43,7 @@ def hand(real: bool) -> np.ndarray:
 def joints(frames: int) -> tuple[np.ndarray, np.ndarray]:
     """uvd and xyz [3, frames, 36, 3]: the 14 around the palm, one pixel per number, the others far off."""
     uvd = np.full((3, frames, 36, 3), 9000.0)
-    for i, joint in enumerate(JOINTS):
+    for i, joint in enumerate(depth.JOINTS):
         uvd[:, :, joint] = CENTRE + [i - 13, 0, 0]
     uvd[:, :, :, 1] += np.arange(3)[:, None, None]  # a row lower in each view
     return uvd, depth.uvd_to_xyz(uvd)
@@ -206,8 +206,8 @@ def test_a_crop_over_the_border_has_no_depth_there() -> None:
 def test_what_is_not_whole_is_left_out(tmp_path: Path) -> None:
     place = nyu(tmp_path, frames=8)
     uvd, xyz = joints(7)  # so the eighth has none
-    uvd[0, 5, JOINTS[3], 0] = np.nan
-    xyz[0, 6, JOINTS[-1], 2] = -1
+    uvd[0, 5, depth.JOINTS[3], 0] = np.nan
+    xyz[0, 6, depth.JOINTS[-1], 2] = -1
     savemat(place / "joint_data.mat", {"joint_uvd": uvd, "joint_xyz": xyz})
     first = place / "depth_1_0000001.png"
     first.write_bytes(first.read_bytes()[:500])
@@ -325,7 +325,7 @@ def genuine(folder: Path) -> Path:
     save(place / "synthdepth_1_0000001.png", np.where(measured < 900, measured, 0))
     text = (SHARED / "test_labels_first_200.txt").read_text().split("\n")[0]
     uvd = np.zeros((3, 1, 36, 3))
-    uvd[:, :, JOINTS] = np.array(text.split(), float).reshape(14, 3)
+    uvd[:, :, depth.JOINTS] = np.array(text.split(), float).reshape(14, 3)
     savemat(place / "joint_data.mat", {"joint_uvd": uvd, "joint_xyz": depth.uvd_to_xyz(uvd)})
     return folder
 
@@ -360,3 +360,48 @@ def test_the_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None
     ]
     assert cli.main(["prepare", "nyu-hands", str(tmp_path), str(tmp_path / "out"), *options]) == 0
     assert "2 images of 64x64, 1 channel" in capsys.readouterr().out
+
+
+def test_depth_that_is_none_is_left_out(tmp_path: Path) -> None:
+    """In metres, grey of 8 bits, all background in the crop, or its palm in metres."""
+    place = nyu(tmp_path, frames=5)
+    save(place / "depth_1_0000001.png", (hand(real=True) // 1000).astype(np.uint16))
+    grey = np.full((480, 640, 3), 80, np.uint8)
+    Image.fromarray(grey).save(place / "depth_1_0000002.png")
+    away = np.full((480, 640), 1500, np.uint16)
+    away[TOP - 40 : TOP + HIGH + 40, LEFT - 40 : LEFT + WIDE + 40] = 0
+    save(place / "depth_1_0000003.png", away)
+    uvd, xyz = joints(5)
+    xyz[0, 3] /= 1000
+    savemat(place / "joint_data.mat", {"joint_uvd": uvd, "joint_xyz": xyz})
+    result = packed(tmp_path)
+    assert result.names == ["test/depth_1_0000005.png"]
+    reasons = ("metres", "grey of 8 bits", "all background", "metres")
+    for (name, reason), expected in zip(sorted(result.rejects), reasons, strict=True):
+        assert expected in reason, name
+
+
+def test_a_view_that_a_frame_lacks_is_listed(tmp_path: Path) -> None:
+    place = nyu(tmp_path, frames=2, views=(1, 2, 3))
+    (place / "depth_2_0000001.png").unlink()
+    result = packed(tmp_path, view="all")
+    assert result.rejects == [("test/depth_2_0000001.png", "missing: its frame lacks this view")]
+    found = np.concatenate([result.labels["frame"], result.labels["view"]], axis=1)
+    assert sorted(found.tolist()) == [[1, 1], [1, 3], [2, 1], [2, 2], [2, 3]]
+
+
+def test_a_hand_cut_by_the_border_keeps_its_place(tmp_path: Path) -> None:
+    place = nyu(tmp_path, frames=1)
+    shifted = np.roll(hand(real=False), -LEFT - 20, axis=1)  # 20 columns are beyond the left border
+    shifted[:, WIDE:] = 0
+    for kind in ("depth", "synthdepth"):
+        save(place / f"{kind}_1_0000001.png", shifted)
+    uvd, _ = joints(1)
+    uvd[..., 0] -= LEFT + 20
+    savemat(place / "joint_data.mat", {"joint_uvd": uvd, "joint_xyz": depth.uvd_to_xyz(uvd)})
+    result = packed(tmp_path)
+    left, top, *_ = result.labels["box"][0].astype(int)
+    assert left < 0
+    column, row = result.labels["joints"][0].reshape(14, 2)[-1].astype(int)
+    assert (column + left, row + top) == (19, 129)
+    assert not result.images(0, 1)[0, 0][:, :-left].any(), "beyond the border there is no depth"

@@ -17,7 +17,7 @@ import pytest
 from cases import TINY_RUN
 from PIL import Image
 
-from simgan_fast import cli, preset, report, resume, train
+from simgan_fast import PRESETS, cli, preset, report, resume, train
 from simgan_fast.charts import Area, Line, line_chart, round_values
 from simgan_fast.data import PackedWriter
 from simgan_fast.errors import InputError, TrainingDiverged
@@ -117,7 +117,7 @@ def test_settings_that_differ_are_marked(run: Path) -> None:
     assert f"{len(SETTINGS)} settings differ from the preset eyes" in text
 
 
-@pytest.mark.parametrize("name", ["eyes", "demo-eyes", "eyes-paper", "eyes-paper-kg50"])
+@pytest.mark.parametrize("name", list(PRESETS))
 def test_the_nearest_preset(name: str) -> None:
     assert nearest_preset(preset(name)) == (name, [])
     assert nearest_preset(preset(name, seed=7)) == (name, ["seed"])

@@ -139,9 +139,10 @@ def test_two_callers_at_once() -> None:
     assert not wrong
 
 
+@pytest.mark.parametrize("size", [3, 7])
 @pytest.mark.parametrize("layout", ["contiguous", "strided", "offset", "channels_last weights"])
-def test_any_layout(impl: str, layout: str) -> None:
-    case = residual_case((2, 16, 7, 9, 1), "reflect")
+def test_any_layout(impl: str, layout: str, size: int) -> None:
+    case = residual_case((2, 16, 7, 9, 1), "reflect", size)
     x, blocks = case.x.float(), case.blocks(torch.float32)
     expected = residual_blocks(x, blocks, padding_mode="reflect", impl="reference")
     if layout == "strided":
@@ -159,21 +160,23 @@ def test_any_layout(impl: str, layout: str) -> None:
 
 
 @needs_native
-@pytest.mark.parametrize("tile", TILES)
-def test_writes_nothing_beside_its_outputs(tile: int) -> None:
-    case, sentinel, margin = residual_case((3, 24, 5, 7, 1), "reflect"), 12345.0, 64
+@pytest.mark.parametrize(("size", "tile"), [*((3, tile) for tile in TILES), (7, 4)])
+def test_writes_nothing_beside_its_outputs(size: int, tile: int) -> None:
+    case, sentinel, margin = residual_case((3, 24, 5, 7, 1), "reflect", size), 12345.0, 64
     n, channels, height, width, _ = case.shape
     flat = [t for block in case.blocks(torch.float32) for t in block]
-    sizes = [n, height, width, channels, 1, 1, tile, 2, 0, 0]
+    sizes = [n, height, width, channels, 1, 1, tile, 2, 0, 0, size]
     addresses = [
         [w.data_ptr(), *w.stride(), b.data_ptr()] for w, b in ((flat[0], flat[1]), flat[2:])
     ]
-    rows, columns = (-(-side // tile) * tile + 2 for side in (height, width))
+    rows, columns = height, width
+    if size == 3:
+        rows, columns = (-(-side // tile) * tile + 2 for side in (height, width))
     counts = {
         "y": n * channels * height * width,
         "maps": n * 2 * rows * columns * 32,
         "grad_x": n * channels * height * width,
-        "grad_weight": 2 * 9 * channels**2,
+        "grad_weight": 2 * size**2 * channels**2,
         "grad_bias": 2 * channels,
     }
     out = {name: torch.full((count + 2 * margin,), sentinel) for name, count in counts.items()}
@@ -307,7 +310,10 @@ def bad_inputs() -> Iterator[tuple[str, tuple[object, object], dict[str, object]
     x = torch.rand(1, 4, 5, 5)
     good = blocks_of(convolutions(4, 3, 2, "zeros"))
     even = (torch.zeros(4, 4, 2, 2), torch.zeros(4)) * 2
-    seven = blocks_of(convolutions(8, 7, 2, "zeros"))
+    three, seven = (
+        blocks_of(convolutions(8, 3, 2, "zeros")),
+        blocks_of(convolutions(8, 7, 2, "zeros")),
+    )
     yield r"must be \[n, c, h, w\]", (x[0], good), {}
     yield "weights is empty", (x, []), {}
     yield r"a weight is \[4, 4, 2, 2\]", (x, [even]), {}
@@ -318,7 +324,7 @@ def bad_inputs() -> Iterator[tuple[str, tuple[object, object], dict[str, object]
     if _native.AVAILABLE:
         yield "only for multiples of 8", (x, good), {"impl": "native"}
         yield "no kernel for torch.float64", (x.double(), good), {"impl": "native"}
-        yield "7x7", (torch.rand(1, 8, 9, 9), seven), {"impl": "native"}
+        yield "of different sizes", (torch.rand(1, 8, 9, 9), three + seven), {"impl": "native"}
 
 
 @pytest.mark.parametrize(("message", "arguments", "options"), list(bad_inputs()))

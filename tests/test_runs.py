@@ -94,7 +94,7 @@ def test_a_run_leaves_what_people_look_for(sets: tuple[Path, Path], tmp_path: Pa
     refiner = train(*sets, run, preset("eyes", **SETTINGS))
     assert len(metrics(run)) == 30, "6 + 4 pretraining updates and 20 steps, each logged"
     assert {path.name for path in run.iterdir()} == {
-        "config.toml", "checkpoints", "refiner", "metrics.csv", "tensorboard", "samples",
+        "config.toml", "checkpoints", "refiner", "metrics.csv", "tensorboard", "samples", ".lock",
     }  # fmt: skip
     assert (
         list((run / "tensorboard").glob("events*"))

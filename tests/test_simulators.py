@@ -13,8 +13,9 @@ import numpy as np
 import pytest
 
 from simgan_fast.errors import InputError
+from simgan_fast.histogram import equalised
 from simgan_fast.simulators import CameraSpec, EyeBatch, camera_model, simulate_eyes
-from simgan_fast.simulators.camera import WEBCAM, equalised, jpeg
+from simgan_fast.simulators.camera import WEBCAM, jpeg
 from simgan_fast.simulators.eye_domains import CAMERA, PLAIN, Floats
 from simgan_fast.simulators.eye_geometry import angles, direction
 

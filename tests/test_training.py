@@ -234,6 +234,8 @@ def test_config_refuses_nonsense() -> None:
         {"batch_size": 7},
         {"batch_size": 8, "history": 3},
         {"adversarial": "both"},
+        {"discriminator": "hands", "adversarial": "global"},
+        {"learning_rate_drop": -1},
         {"learning_rate": float("nan")},
         {"steps": -1},
         {"widht": 3},
@@ -243,3 +245,26 @@ def test_config_refuses_nonsense() -> None:
         with pytest.raises(InputError):
             preset("eyes", **changes)
     assert dataclasses.is_dataclass(TrainingConfig)
+
+
+def test_learning_rates_drop_to_a_quarter_after_the_stated_steps() -> None:
+    simgan = small_simgan(learning_rate=0.4, discriminator_learning_rate=0.8, learning_rate_drop=3)
+    found = []
+    for step in (0, 2, 3, 900, 1):  # 1 after 900: a run that goes on from an older checkpoint
+        simgan.set_learning_rates(step)
+        optimizers = (simgan.refiner_optimizer, simgan.discriminator_optimizer)
+        found.append([optimizer.param_groups[0]["lr"] for optimizer in optimizers])
+    assert found == [[0.4, 0.8], [0.4, 0.8], [0.1, 0.2], [0.1, 0.2], [0.4, 0.8]]
+    constant = small_simgan(learning_rate=0.4)
+    constant.set_learning_rates(10**9)
+    assert constant.refiner_optimizer.param_groups[0]["lr"] == 0.4
+
+
+def test_the_discriminator_of_hands_plays_along(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(globals(), "SHAPE", (1, 40, 48))
+    simgan = small_simgan(discriminator="hands", kernel_size=7, width=4, blocks=1)
+    before = [weights(model) for model in (simgan.refiner, simgan.discriminator)]
+    metrics = scalars(simgan.step())
+    assert metrics["loss_discriminator"] == pytest.approx(2 * 4 * 0.693, rel=0.2)  # 2x2 patches
+    after = [weights(model) for model in (simgan.refiner, simgan.discriminator)]
+    assert not any(same(*pair) for pair in zip(before, after, strict=True))

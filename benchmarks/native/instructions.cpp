@@ -28,13 +28,14 @@ Floats32 numbers(int64_t count, float scale) {
     return values;
 }
 
-// One block of the paper's eyes, on four images.
-void blocks(bool backward) {
+// One block of the paper's eyes, on four images; with 7x7 filters that of its hands, on few pixels.
+void blocks(bool backward, int64_t size) {
     constexpr int64_t n = 4, height = 35, width = 55, channels = 64;
-    const Floats32 weight = numbers(channels * channels * 9, 0.05f), bias = numbers(channels, 0.1f);
-    const std::vector<Convolution> both(2,
-                                        {weight.data(), {channels * 9, 1, 192, 64}, bias.data()});
-    const ResidualBlocks p{n, height, width, channels, 1, both.data(), true, 4, 1, nullptr};
+    const Floats32 weight = numbers(channels * channels * size * size, 0.05f),
+                   bias = numbers(channels, 0.1f);
+    const std::vector<Convolution> both(
+        2, {weight.data(), {channels * size * size, 1, channels * size, channels}, bias.data()});
+    const ResidualBlocks p{n, height, width, channels, 1, both.data(), true, 4, 1, nullptr, size};
     const PaddedMap map = padded_map(p);
     const Floats32 x = numbers(n * height * width * channels, 1);
     Floats32 y(x.size()), grad_x(x.size()), grad_weight(2 * weight.size()), grad_bias(2 * channels);
@@ -99,8 +100,10 @@ void history() {
 
 int main(int count, char** arguments) {
     const std::map<std::string, std::function<void()>> cases{
-        {"residual_blocks", [] { blocks(false); }},
-        {"residual_blocks_backward", [] { blocks(true); }},
+        {"residual_blocks", [] { blocks(false, 3); }},
+        {"residual_blocks_backward", [] { blocks(true, 3); }},
+        {"residual_blocks_7x7", [] { blocks(false, 7); }},
+        {"residual_blocks_7x7_backward", [] { blocks(true, 7); }},
         {"patch_network", [] { discriminator(false); }},
         {"patch_network_backward", [] { discriminator(true); }},
         {"patch_cross_entropy", cross_entropy},

@@ -5,6 +5,7 @@
 #include <vector>
 
 #include "cpu/direct.h"
+#include "cpu/fourier.h"
 #include "cpu/winograd.h"
 #include "gather_normalize.h"
 #include "patch_cross_entropy.h"
@@ -21,6 +22,7 @@ struct CpuKernels {
     MapKernels maps;
     EndKernels ends;
     DirectKernels direct;
+    FourierKernels fourier;
 };
 
 extern const CpuKernels baseline_kernels, avx2_kernels, avx512_kernels;

@@ -11,21 +11,22 @@ namespace {
 constexpr int kPixels = 8;  // at once
 
 SIMGAN_FAST_INLINE int64_t map_offset(const PaddedMap& map, int64_t row, int64_t column) {
-    return ((row + 1) * map.columns + column + 1) * map.channels;
+    return ((row + map.margin) * map.columns + column + map.margin) * map.channels;
 }
 
 // One register of channels of kCount pixels in a row. image: of the first tap of the first pixel.
-template <int kCount>
+template <int kSize, int kCount>
 SIMGAN_FAST_INLINE void first_pixels(const PaddedMap& map, const float* image, int64_t in_channels,
                                      const float* weight, Floats bias, float* to) {
-    const int64_t pitch = map.width + 2, plane = (map.height + 2) * pitch;
+    const int64_t pitch = map.width + kSize - 1, plane = (map.height + kSize - 1) * pitch;
     Floats sum[kCount];
     SIMGAN_FAST_UNROLL
     for (int i = 0; i < kCount; ++i) sum[i] = bias;
     for (int64_t channel = 0; channel < in_channels; ++channel) SIMGAN_FAST_UNROLL
-    for (int tap = 0; tap < 9; ++tap) {
-        const float* values = image + channel * plane + tap / 3 * pitch + tap % 3;
-        const Floats w = load(weight + (channel * 9 + tap) * map.channels);
+    for (int y = 0; y < kSize; ++y) SIMGAN_FAST_UNROLL
+    for (int x = 0; x < kSize; ++x) {
+        const float* values = image + channel * plane + y * pitch + x;
+        const Floats w = load(weight + ((channel * kSize + y) * kSize + x) * map.channels);
         SIMGAN_FAST_UNROLL
         for (int i = 0; i < kCount; ++i) sum[i] += splat(values[i]) * w;
     }
@@ -34,22 +35,29 @@ SIMGAN_FAST_INLINE void first_pixels(const PaddedMap& map, const float* image, i
         store(to + i * map.channels, sum[i] < 0 ? splat(0) : sum[i]);  // NaN stays
 }
 
-void first_convolution(const PaddedMap& map, const float* image, int64_t in_channels,
-                       const float* weight, const float* bias, int64_t first, int64_t last,
-                       float* to) {
+template <int kSize>
+void first_rows(const PaddedMap& map, const float* image, int64_t in_channels, const float* weight,
+                const float* bias, int64_t first, int64_t last, float* to) {
     for (int64_t row = first; row < last; ++row)
         for (int64_t c = 0; c < map.channels; c += kLanes) {
-            const float* values = image + row * (map.width + 2);
+            const float* values = image + row * (map.width + kSize - 1);
             float* out = to + map_offset(map, row, 0) + c;
             const Floats shift = load(bias + c);
             int64_t column = 0;
             for (; column + kPixels <= map.width; column += kPixels)
-                first_pixels<kPixels>(map, values + column, in_channels, weight + c, shift,
-                                      out + column * map.channels);
+                first_pixels<kSize, kPixels>(map, values + column, in_channels, weight + c, shift,
+                                             out + column * map.channels);
             for (; column < map.width; ++column)
-                first_pixels<1>(map, values + column, in_channels, weight + c, shift,
-                                out + column * map.channels);
+                first_pixels<kSize, 1>(map, values + column, in_channels, weight + c, shift,
+                                       out + column * map.channels);
         }
+}
+
+void first_convolution(const PaddedMap& map, int64_t size, const float* image, int64_t in_channels,
+                       const float* weight, const float* bias, int64_t first, int64_t last,
+                       float* to) {
+    const auto run = size == 3 ? first_rows<3> : first_rows<7>;
+    run(map, image, in_channels, weight, bias, first, last, to);
 }
 
 SIMGAN_FAST_INLINE float sum_of_lanes(Floats values) {
@@ -104,28 +112,50 @@ void last_convolution_backward(const PaddedMap& map, const float* from, const fl
         }
 }
 
-void first_convolution_backward(const PaddedMap& map, const float* image, const float* gradient,
-                                int64_t in_channels, float* grad_weight, float* grad_bias) {
-    const int64_t pitch = map.width + 2, plane = (map.height + 2) * pitch;
+// The gradients of all taps of one row of pixels, kTaps at a time: as many as registers hold.
+template <int kSize, int kTaps>
+SIMGAN_FAST_INLINE void first_row_backward(const PaddedMap& map, const float* image,
+                                           const float* gradient, float* grad_weight,
+                                           float* grad_bias) {
+    const int64_t pitch = map.width + kSize - 1;
+    for (int first = 0; first < kSize * kSize; first += kTaps) {
+        Floats sums[kTaps] = {}, shift = {};
+        const float* values = image + first / kSize * pitch;
+        for (int64_t column = 0; column < map.width; ++column, ++values) {
+            const Floats g = load(gradient + column * map.channels);
+            shift += g;
+            SIMGAN_FAST_UNROLL
+            for (int tap = 0; tap < kTaps; ++tap)
+                sums[tap] += g * splat(values[tap / kSize * pitch + tap % kSize]);
+        }
+        SIMGAN_FAST_UNROLL
+        for (int tap = 0; tap < kTaps; ++tap) {
+            float* to = grad_weight + (first + tap) * map.channels;
+            store(to, load(to) + sums[tap]);
+        }
+        if (first == 0 && grad_bias != nullptr) store(grad_bias, load(grad_bias) + shift);
+    }
+}
+
+template <int kSize, int kTaps>
+void first_map_backward(const PaddedMap& map, const float* image, const float* gradient,
+                        int64_t in_channels, float* grad_weight, float* grad_bias) {
+    const int64_t pitch = map.width + kSize - 1, plane = (map.height + kSize - 1) * pitch;
     for (int64_t c = 0; c < map.channels; c += kLanes)
         for (int64_t channel = 0; channel < in_channels; ++channel)
-            for (int64_t row = 0; row < map.height; ++row) {
-                Floats sums[9] = {}, shift = {};
-                for (int64_t column = 0; column < map.width; ++column) {
-                    const Floats g = load(gradient + map_offset(map, row, column) + c);
-                    const float* values = image + channel * plane + row * pitch + column;
-                    shift += g;
-                    SIMGAN_FAST_UNROLL
-                    for (int tap = 0; tap < 9; ++tap)
-                        sums[tap] += g * splat(values[tap / 3 * pitch + tap % 3]);
-                }
-                SIMGAN_FAST_UNROLL
-                for (int tap = 0; tap < 9; ++tap) {
-                    float* to = grad_weight + (channel * 9 + tap) * map.channels + c;
-                    store(to, load(to) + sums[tap]);
-                }
-                if (channel == 0) store(grad_bias + c, load(grad_bias + c) + shift);
-            }
+            for (int64_t row = 0; row < map.height; ++row)
+                first_row_backward<kSize, kTaps>(
+                    map, image + channel * plane + row * pitch,
+                    gradient + map_offset(map, row, 0) + c,
+                    grad_weight + channel * kSize * kSize * map.channels + c,
+                    channel == 0 ? grad_bias + c : nullptr);
+}
+
+void first_convolution_backward(const PaddedMap& map, int64_t size, const float* image,
+                                const float* gradient, int64_t in_channels, float* grad_weight,
+                                float* grad_bias) {
+    const auto run = size == 3 ? first_map_backward<3, 9> : first_map_backward<7, 7>;
+    run(map, image, gradient, in_channels, grad_weight, grad_bias);
 }
 
 constexpr EndKernels end_kernels() {

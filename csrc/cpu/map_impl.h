@@ -8,12 +8,12 @@ namespace simgan_fast {
 namespace {
 
 SIMGAN_FAST_INLINE float* pixel(const PaddedMap& map, float* data, int64_t row, int64_t column) {
-    return data + ((row + 1) * map.columns + column + 1) * map.channels;
+    return data + ((row + map.margin) * map.columns + column + map.margin) * map.channels;
 }
 
 SIMGAN_FAST_INLINE const float* pixel(const PaddedMap& map, const float* data, int64_t row,
                                       int64_t column) {
-    return data + ((row + 1) * map.columns + column + 1) * map.channels;
+    return data + ((row + map.margin) * map.columns + column + map.margin) * map.channels;
 }
 
 // Pixels of `channels` floats to pixels of `padded` ones, the rest zero.

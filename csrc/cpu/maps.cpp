@@ -9,15 +9,12 @@ namespace {
 // Calls visit(pixel of the image, or -1 where there is none) for every pixel of the bordered image.
 template <typename Visit>
 void for_bordered(const ImageSize& size, bool reflect, const Visit& visit) {
-    const auto inside = [&](int64_t i, int64_t count) {
-        return !reflect ? i : i < 0 ? -i : i >= count ? 2 * count - 2 - i : i;
-    };
     for (int64_t channel = 0; channel < size.channels; ++channel)
-        for (int64_t y = -1; y <= size.height; ++y)
-            for (int64_t x = -1; x <= size.width; ++x) {
-                const int64_t row = inside(y, size.height), column = inside(x, size.width);
-                const bool outside =
-                    row < 0 || row >= size.height || column < 0 || column >= size.width;
+        for (int64_t y = -size.border; y < size.height + size.border; ++y)
+            for (int64_t x = -size.border; x < size.width + size.border; ++x) {
+                const int64_t row = padded_index(y, size.height, reflect);
+                const int64_t column = padded_index(x, size.width, reflect);
+                const bool outside = row < 0 || column < 0;
                 visit(outside ? -1 : (channel * size.height + row) * size.width + column);
             }
 }

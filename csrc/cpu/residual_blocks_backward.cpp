@@ -107,7 +107,7 @@ class Backward {
                                             grad_x + image * at_.x_floats);
         float* bordered = own(worker) + own_floats_ - bordered_floats(p_);
         add_border(image_size(p_), p_.reflect, x_ + image * at_.x_floats, bordered);
-        cpu_kernels().ends.first_backward(at_.map, bordered, gradient(worker, i),
+        cpu_kernels().ends.first_backward(at_.map, p_.size, bordered, gradient(worker, i),
                                           p_.ends->in_channels, sums(slot) + sum_.first_weight,
                                           sums(slot) + sum_.first_bias);
     }
@@ -204,6 +204,7 @@ class Backward {
 void residual_blocks_backward_cpu(const ResidualBlocks& p, const float* grad, const float* x,
                                   const float* y, const float* maps,
                                   const ResidualBlocksGradients& to) {
+    if (p.size != 3) return residual_blocks_fourier_backward(p, grad, x, y, maps, to);
     Backward(p, grad, x, y, maps).run(to);
 }
 

@@ -81,7 +81,7 @@ class Forward {
         if (p_.ends == nullptr)
             return cpu_kernels().maps.read(at_.map, x_ + image * at_.x_floats, p_.channels, first,
                                            last, to);
-        cpu_kernels().ends.first(at_.map, bordered(owner), p_.ends->in_channels,
+        cpu_kernels().ends.first(at_.map, p_.size, bordered(owner), p_.ends->in_channels,
                                  small_.first.data(), small_.first_bias.data(), first, last, to);
     }
     void write(int64_t image, int64_t owner, int64_t first, int64_t last) const {
@@ -116,6 +116,7 @@ class Forward {
 }  // namespace
 
 void residual_blocks_cpu(const ResidualBlocks& p, const float* x, float* y, float* maps) {
+    if (p.size != 3) return residual_blocks_fourier(p, x, y, maps);
     Forward(p, x, y, maps).run();
 }
 

@@ -44,4 +44,10 @@ struct SmallWeights {
     int64_t channels_;
 };
 
+// Both passes with 7x7 filters: residual_blocks_fourier.cpp.
+void residual_blocks_fourier(const ResidualBlocks& p, const float* x, float* y, float* maps);
+void residual_blocks_fourier_backward(const ResidualBlocks& p, const float* grad, const float* x,
+                                      const float* y, const float* maps,
+                                      const ResidualBlocksGradients& to);
+
 }  // namespace simgan_fast

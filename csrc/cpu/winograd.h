@@ -79,12 +79,13 @@ struct MapKernels {
                         const float* value, float* to);
 };
 
-// A refiner's first and last convolution of one image. image: [in_channels, height + 2, width + 2],
-// with its margin. Weights [9 * in_channels, channels] (tap fastest) and [out_channels, channels],
+// A refiner's first and last convolution of one image. size: of the first one's filters, 3 or 7.
+// image: [in_channels, height + size - 1, width + size - 1], with its border. Weights
+// [size * size * in_channels, channels] (tap fastest) and [out_channels, channels],
 // biases [channels] and [out_channels], channels those of the map.
 struct EndKernels {
     // Rows [first, last) of relu(conv(image) + bias), to the pixels of a map.
-    void (*first)(const PaddedMap& map, const float* image, int64_t in_channels,
+    void (*first)(const PaddedMap& map, int64_t size, const float* image, int64_t in_channels,
                   const float* weight, const float* bias, int64_t first, int64_t last, float* to);
     // Rows [first, last) of conv(from) + bias, to [out_channels, height, width].
     void (*last)(const PaddedMap& map, const float* from, int64_t out_channels, const float* weight,
@@ -95,8 +96,9 @@ struct EndKernels {
                           int64_t out_channels, const float* weight, float* to, float* grad_weight,
                           float* grad_bias);
     // The weights' gradients from that of `first` before its ReLU, a padded map; added to.
-    void (*first_backward)(const PaddedMap& map, const float* image, const float* gradient,
-                           int64_t in_channels, float* grad_weight, float* grad_bias);
+    void (*first_backward)(const PaddedMap& map, int64_t size, const float* image,
+                           const float* gradient, int64_t in_channels, float* grad_weight,
+                           float* grad_bias);
 };
 
 }  // namespace simgan_fast

@@ -8,17 +8,22 @@ from typing import Any
 from simgan_fast.commands import command
 from simgan_fast.commands.settings import add_settings, settings
 
+FOLDERS = {"eyes": "runs/demo", "hands": "runs/demo-hands"}
+
 
 def add(commands: Any) -> None:
     parser = command(
         commands,
         "demo",
         run,
-        "the whole story on simulated eyes, in minutes",
-        "simgan-fast demo --out runs/demo",
+        "the whole story on simulated eyes or hands, in minutes",
+        "simgan-fast demo hands --out runs/demo-hands",
     )
     parser.add_argument(
-        "--out", default="runs/demo", help="new folder for everything (default: %(default)s)"
+        "subject", nargs="?", choices=list(FOLDERS), default="eyes", help="(default: %(default)s)"
+    )
+    parser.add_argument(
+        "--out", help="new folder for everything (default: runs/demo, hands runs/demo-hands)"
     )
     parser.add_argument(
         "--scale", type=float, default=1.0, help="scale of all amounts of work, for quick trials"
@@ -28,7 +33,9 @@ def add(commands: Any) -> None:
 
 def run(arguments: argparse.Namespace) -> None:
     from simgan_fast.jobs.demo import demo, summary_table
+    from simgan_fast.jobs.demo_hands import demo_hands, hands_table
 
-    summary = demo(arguments.out, settings(arguments, "demo-eyes"), scale=arguments.scale)
-    print(summary_table(summary))
-    print(f"report: {arguments.out}/report.html")
+    out, subject = arguments.out or FOLDERS[arguments.subject], arguments.subject
+    job, table = (demo, summary_table) if subject == "eyes" else (demo_hands, hands_table)
+    print(table(job(out, settings(arguments, f"demo-{subject}"), scale=arguments.scale)))
+    print(f"report: {out}/report.html")

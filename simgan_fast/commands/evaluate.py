@@ -5,21 +5,30 @@ from __future__ import annotations
 import argparse
 from typing import Any
 
-from simgan_fast.commands import command, evaluate_labels, evaluate_realism, image_size, named_sets
+from simgan_fast.commands import (
+    command,
+    evaluate_all,
+    evaluate_labels,
+    evaluate_pose,
+    evaluate_realism,
+    image_size,
+    named_sets,
+)
+from simgan_fast.commands.estimator import add_estimator, estimator_training
 from simgan_fast.errors import InputError
 from simgan_fast.files import write_json
 
 
 def add(commands: Any) -> None:
-    from simgan_fast.evaluation.gaze_training import GazeTraining
-
     example = (
         "simgan-fast evaluate gaze --train raw=simulated --train refined=refined --test photographs"
     )
     parser = commands.add_parser("evaluate", help="measure what a set is worth")
     kinds = parser.add_subparsers(title="measures", metavar="MEASURE", required=True)
+    evaluate_all.add(kinds)
     evaluate_realism.add(kinds)
     evaluate_labels.add(kinds)
+    evaluate_pose.add(kinds)
     gaze = command(
         kinds,
         "gaze",
@@ -41,12 +50,7 @@ def add(commands: Any) -> None:
     gaze.add_argument(
         "--seeds", type=int, default=3, help="estimators per set (default: %(default)s)"
     )
-    gaze.add_argument(
-        "--updates",
-        type=int,
-        default=GazeTraining.updates,
-        help="of each estimator (default: %(default)s)",
-    )
+    add_estimator(gaze)
     gaze.add_argument(
         "--size", type=image_size, help="HEIGHTxWIDTH that image folders are resized to"
     )
@@ -60,15 +64,15 @@ def add(commands: Any) -> None:
         action="append",
         default=[],
         metavar="FILE",
-        help="write the share of test images within each angle to this .svg or .csv file; may come twice",
+        help="write the share of test images within each angle to this .svg, .png or .csv file; may come again",
     )
     gaze.add_argument("--json", help="write all numbers to this file")
 
 
 def run_gaze(arguments: argparse.Namespace) -> None:
     from simgan_fast.data import open_images
-    from simgan_fast.evaluation.gaze import GazeTraining, evaluate_gaze, gaze_table, write_curve
-    from simgan_fast.evaluation.gaze_curve import check_curve_file
+    from simgan_fast.evaluation.curve_files import check_curve_file
+    from simgan_fast.evaluation.gaze import evaluate_gaze, gaze_table, write_curve
 
     named = named_sets("--train", arguments.train)
     if arguments.seeds < 1:
@@ -78,7 +82,7 @@ def run_gaze(arguments: argparse.Namespace) -> None:
     sets = {name: open_images(path, size=arguments.size) for name, path in named.items()}
     size = arguments.size or next(iter(sets.values())).shape[1:]
     test = open_images(arguments.test, size=size, labels=arguments.test_labels)
-    training = GazeTraining(updates=arguments.updates)
+    training = estimator_training(arguments)
     seeds = tuple(range(arguments.seeds))
     results = evaluate_gaze(
         sets, test, seeds=seeds, training=training, baselines=arguments.baselines

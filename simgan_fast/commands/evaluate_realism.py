@@ -34,6 +34,13 @@ def add(kinds: Any) -> None:
         "--channels", type=int, choices=(1, 3), help="1: grey, 3: RGB (default: as the real images)"
     )
     parser.add_argument(
+        "--equalise",
+        choices=("none", "histogram"),
+        default="none",
+        help="histogram: equalise that of every image first, real ones too, so that exposure tells nothing apart "
+        "(default: %(default)s)",
+    )
+    parser.add_argument(
         "--seed", type=int, default=0, help="of draws and first weights (default: %(default)s)"
     )
     parser.add_argument("--json", metavar="FILE", help="write all numbers to this file")
@@ -50,7 +57,7 @@ def run(arguments: argparse.Namespace) -> None:
         name: open_images(path, size=(size[0], size[1]), channels=channels)
         for name, path in paths.items()
     }
-    results = evaluate_realism(real, sets, seed=arguments.seed)
+    results = evaluate_realism(real, sets, seed=arguments.seed, equalise=arguments.equalise)
     if arguments.json:
         write_json(arguments.json, results)
     print(realism_table(results))

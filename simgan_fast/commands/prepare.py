@@ -28,14 +28,22 @@ def add(commands: Any) -> None:
     )
     parser.add_argument(
         "--crop",
-        help="unityeyes [fixed], unityeyes2 [eye-width]: fixed, eye-width, none; nyu-hands: box, mask, none [box]",
+        help="unityeyes [fixed], unityeyes2 [eye-width]: fixed, eye-width, none; nyu-hands: box, mask, none [box]; "
+        "depth: box, none [box]",
     )
     parser.add_argument(
         "--processes", type=int, metavar="N", help="that decode (default: one per core)"
     )
     parser.add_argument("--kind", help="nyu-hands: depth or synthdepth [depth]")
     parser.add_argument("--view", help="nyu-hands: camera 1, 2, 3 or all [1]")
-    parser.add_argument("--values", help="nyu-hands: millimetres, paper or metric [millimetres]")
+    parser.add_argument(
+        "--values", help="nyu-hands, depth: millimetres, paper or metric [millimetres]"
+    )
+    parser.add_argument("--near", type=float, metavar="MM", help="depth: what is nearer has none")
+    parser.add_argument("--far", type=float, metavar="MM", help="depth: what is farther has none")
+    parser.add_argument(
+        "--lowest", type=int, metavar="LEVEL", help="depth, 8 bits: what is lower has none [1]"
+    )
     parser.add_argument("--image", metavar="COLUMN", help="parquet, hf: column of images [image]")
     parser.add_argument("--split", help="hf: train, test, ...")
 
@@ -63,6 +71,9 @@ def run(arguments: argparse.Namespace) -> None:
         kind=arguments.kind,
         view=arguments.view,
         values=arguments.values,
+        near=arguments.near,
+        far=arguments.far,
+        lowest=arguments.lowest,
         image=arguments.image,
         split=arguments.split,
     )

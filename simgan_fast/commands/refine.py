@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import argparse
+import os
 from typing import Any
 
 from simgan_fast.commands import add_format, command, image_size
+from simgan_fast.errors import InputError
 
 
 def add(commands: Any) -> None:
@@ -16,7 +18,10 @@ def add(commands: Any) -> None:
         "refine a whole set, names and labels kept",
         "simgan-fast refine runs/first simulated refined --format arrow",
     )
-    parser.add_argument("refiner", help="run folder, or a folder with a saved refiner")
+    parser.add_argument(
+        "refiner",
+        help="run folder (of one that selects, its best; RUN/refiner: that of the end), or a saved refiner",
+    )
     parser.add_argument("source", help="packed set or image folder")
     parser.add_argument("out", help="new folder; of hdf5 a new file")
     add_format(parser, "png")
@@ -27,9 +32,18 @@ def add(commands: Any) -> None:
         "--batch-size", type=int, default=64, help="images at a time (default: %(default)s)"
     )
     parser.add_argument("--device", default="cpu", help="torch device (default: %(default)s)")
+    parser.add_argument(
+        "--shared",
+        action="store_true",
+        help="do a share of it, beside all processes with the same arguments; wants packed sets (--format arrow); "
+        "the default under torchrun",
+    )
 
 
 def run(arguments: argparse.Namespace) -> None:
+    if arguments.shared or int(os.environ.get("WORLD_SIZE", "1")) > 1:
+        _run_shared(arguments)
+        return
     from simgan_fast.jobs.refine import refine
 
     options = {
@@ -40,3 +54,21 @@ def run(arguments: argparse.Namespace) -> None:
         f"{result.images} images in {arguments.out}, {result.images_per_second:.0f} images/s, "
         f"mean change {result.mean_abs_change:.3f} of a range of 2"
     )
+
+
+def _run_shared(arguments: argparse.Namespace) -> None:
+    from simgan_fast.devices import device_of_process
+    from simgan_fast.jobs.refine_shared import refine_shared
+
+    if arguments.format != "arrow" or arguments.size is not None:
+        raise InputError(
+            "several processes refine one packed set into another: give --format arrow, and no --size."
+        )
+    result = refine_shared(
+        arguments.refiner,
+        arguments.source,
+        arguments.out,
+        batch_size=arguments.batch_size,
+        device=device_of_process(arguments.device),
+    )
+    print(f"{arguments.out} is done; {result.images} images of it by this process")

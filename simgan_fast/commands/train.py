@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 from typing import Any
 
 from simgan_fast.commands import command, image_size
@@ -33,6 +34,11 @@ def add(commands: Any) -> None:
         choices=("auto", "resident", "stream"),
         help="images from memory, or from the disk for sets larger than it (default: auto, and says which)",
     )
+    parser.add_argument(
+        "--select-labelled",
+        metavar="SET",
+        help="labelled real images, neither trained nor tested on, for --select-by gaze",
+    )
     parser.add_argument("--device", default="cpu", help="torch device (default: %(default)s)")
     parser.add_argument(
         "--preset",
@@ -48,7 +54,9 @@ def run(arguments: argparse.Namespace) -> None:
 
     if arguments.resume:
         changed = [
-            name for name in ("synthetic", "real", "out", "feed") if getattr(arguments, name)
+            name
+            for name in ("synthetic", "real", "out", "feed", "select_labelled")
+            if getattr(arguments, name)
         ]
         if changed or changes(arguments):
             raise InputError(
@@ -70,7 +78,9 @@ def run(arguments: argparse.Namespace) -> None:
         size=arguments.size,
         device=arguments.device,
         feed=arguments.feed or "auto",
+        labelled=arguments.select_labelled,
     )
-    print(
-        f"refiner: {arguments.out}/refiner  pictures: {arguments.out}/samples  numbers: {arguments.out}/metrics.csv"
-    )
+    if os.environ.get("RANK", "0") == "0":
+        print(
+            f"refiner: {arguments.out}/refiner  pictures: {arguments.out}/samples  numbers: {arguments.out}/metrics.csv"
+        )

@@ -18,6 +18,7 @@ FINE = 3
 GAP, MARGIN, LINE = 8, 12, 16  # between images, around the sheet, for a name
 PAPER, INK, DARK = (250, 250, 250), (70, 70, 70), (0, 0, 0, 170)
 ARROW, LIDS, PUPIL = (255, 190, 0), (0, 220, 130), (0, 210, 255)
+MISS = (255, 255, 255)  # from a predicted joint to the true one
 ARROW_LENGTH = 0.9  # of the image's shorter side, for a gaze across the line of sight
 BACKGROUND = 0.1  # of an image's 16-bit pixels, that its most frequent value must have to be one
 
@@ -43,6 +44,7 @@ def contact_sheet(
     names: Sequence[str],
     labels: Mapping[str, Array] | None = None,
     gaze: Array | None = None,
+    columns: int | None = None,
 ) -> NDArray[np.uint8]:
     """One picture [height, width, 3] of images [m, c, h, w], uint8 or uint16, with their names below.
 
@@ -50,16 +52,20 @@ def contact_sheet(
     other channels than 1 or 3 the first is shown.
 
     `labels`: of these, `pupil`, `eyelids` and `joints`, positions in pixels, are drawn; of 14 joints finger by finger.
+    `joints_true`, as many: a thin line goes to each from its joint.
     `gaze`: unit vectors [m, 3], x right and y down, drawn as arrows from the pupil, or the middle where there is none:
     across the line of sight, so that a gaze into the camera is a dot. What is not finite is not drawn.
+    `columns`: images in a row; by default what makes the sheet a little wider than high.
 
     >>> contact_sheet(np.zeros((6, 1, 35, 55), np.uint8), list("abcdef")).shape
     (344, 700, 3)
     """
     height, width = images.shape[2:]
     shown = shown_size(width, height)
-    rows = math.ceil(len(images) / math.ceil(math.sqrt(len(images) * 5 / 3)))
-    columns = math.ceil(len(images) / rows)
+    if columns is None:
+        columns = math.ceil(math.sqrt(len(images) * 5 / 3))
+        columns = math.ceil(len(images) / math.ceil(len(images) / columns))
+    rows = math.ceil(len(images) / columns)
     across, down = shown[0] + GAP, shown[1] + LINE + GAP
     sheet = Image.new(
         "RGB", (columns * across - GAP + 2 * MARGIN, rows * down - GAP + 2 * MARGIN), PAPER
@@ -112,6 +118,7 @@ def _drawn(
     for place in pen.places(labels.get("eyelids")):
         pen.dot(place, 1.8, LIDS)
     _draw_joints(pen, labels.get("joints"))
+    _draw_misses(pen, labels.get("joints"), labels.get("joints_true"))
     pupil = pen.places(labels.get("pupil"))
     if gaze is not None and np.isfinite(gaze).all():
         start = pupil[0] if len(pupil) else np.array(overlay.size) / 2
@@ -135,6 +142,15 @@ def _draw_joints(pen: _Pen, joints: Array | None) -> None:
         for joint in finger[1:]:
             pen.dot(places[joint], 3, colour)
     pen.dot(places[PALM], 4, (255, 255, 255))
+
+
+def _draw_misses(pen: _Pen, joints: Array | None, true: Array | None) -> None:
+    if joints is None or true is None:
+        return
+    for pair in zip(joints.reshape(-1, 2), true.reshape(-1, 2), strict=True):
+        ends = [tuple(place) for point in pair for place in pen.places(point)]
+        if len(ends) == 2:
+            pen.line(ends, 1, MISS)
 
 
 class _Pen:

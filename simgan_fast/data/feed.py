@@ -27,7 +27,8 @@ class ResidentFeed:
     `images`: uint8 or uint16 [n, c, h, w], or a PackedSet, which is loaded whole. `batch_size`: at least 1; it may be
     larger than the set. `seed`, `stream`: the permutation's key; two feeds of one seed take different streams.
     `device`: where the images lie and the batches appear. `flip`: whether each drawn image is mirrored left to right
-    with probability 1/2. Raises InputError for an empty set.
+    with probability 1/2. `rank` of `world` processes, which all draw as often and as many, takes its share of each
+    batch: together, in the order of rank, they draw what one process would. Raises InputError for an empty set.
 
     >>> feed = ResidentFeed(torch.zeros(10, 1, 35, 55, dtype=torch.uint8), 4, seed=0, stream=0)
     >>> feed.next().shape, feed.position
@@ -43,6 +44,8 @@ class ResidentFeed:
         stream: int,
         device: str | torch.device = "cpu",
         flip: bool = False,
+        rank: int = 0,
+        world: int = 1,
     ) -> None:
         if isinstance(images, PackedSet):
             images = images.load()
@@ -56,6 +59,7 @@ class ResidentFeed:
         self.batch_size = batch_size
         self.seed, self.stream, self.flip = seed, stream, flip
         self.position, self.seconds = 0, 0.0
+        self.rank, self.world = rank, world
 
     def __len__(self) -> int:
         return len(self.images)
@@ -63,7 +67,7 @@ class ResidentFeed:
     def next(self, count: int | None = None) -> Tensor:
         """Draw the next `count` (default `batch_size`): float32 [count, c, h, w] in [-1, 1]."""
         began = time.perf_counter()
-        first = self.position
+        first = self._first(count)
         rows = self.next_indices(count)
         flips = flips_of(first, len(rows), self.seed, self.stream) if self.flip else None
         batch = gather_normalize(self.images, rows, _on(flips, self.images))
@@ -72,17 +76,24 @@ class ResidentFeed:
 
     def next_indices(self, count: int | None = None) -> Tensor:
         """Draw as `next` does, but return the rows, int64 [count]: to gather labels too, say."""
+        first = self._first(count)
         count = self.batch_size if count is None else count
+        self.position += count
         parts = [torch.empty(0, dtype=torch.int64)]
         while count > 0:
-            epoch, start = divmod(self.position, len(self))
+            epoch, start = divmod(first, len(self))
             part = min(count, len(self) - start)
             parts.append(
                 permutation(len(self), start, part, step=epoch, stream=self.stream, seed=self.seed)
             )
-            self.position += part
+            first += part
             count -= part
         return torch.cat(parts).to(self.images.device)
+
+    def _first(self, count: int | None) -> int:
+        """Where this process's share of the next batch begins among the draws of all."""
+        count = self.batch_size if count is None else count
+        return self.position * self.world + self.rank * count
 
 
 class StreamFeed:

@@ -59,6 +59,8 @@ class PackedWriter:
     on from there (`names`, `rejects`), unless `changed`, asked for a time in nanoseconds since 1970, says
     that what the set is made from has changed since. A second one at the same time is refused.
 
+    `folder`: what makes the folder, where it is not to be as above.
+
     Raises InputError for a wrong shape or dtype, for labels that are missing, of another size, or
     not finite, and for a name that comes twice.
 
@@ -77,6 +79,7 @@ class PackedWriter:
         origin: str = "",
         resume: Any = None,
         changed: Callable[[], int] = lambda: 0,
+        folder: AbstractContextManager[Path] | None = None,
     ) -> None:
         self.path = Path(path)
         self.shape = checked_shape(shape)
@@ -85,8 +88,7 @@ class PackedWriter:
         if dtype not in VALUE_RANGE:
             raise InputError(f"dtype is {dtype!r}: a packed set holds uint8 or uint16.")
         self.dtype = np.dtype(dtype)
-        image_bytes = int(np.prod(self.shape)) * self.dtype.itemsize
-        self._shard_size = shard_size or max(1, SHARD_BYTES // image_bytes)
+        self._shard_size = shard_size or images_per_shard(self.shape, dtype)
         self._schema = shard_schema(self.shape, self.dtype, self.labels)
         self._names: dict[str, None] = {}  # in order
         self.rejects: list[Reject] = []
@@ -94,10 +96,10 @@ class PackedWriter:
         self._pending: list[pa.RecordBatch] = []
         self._pending_count = 0
         self._resume, self._changed, self._started = resume, changed, time.time_ns()
-        self._context: AbstractContextManager[Path] = (
+        self._context: AbstractContextManager[Path] = folder or (
             folder_written_whole(self.path)
             if resume is None
-            else folder_resumable(self.path, lambda: bool(self._shards))
+            else folder_resumable(self.path, lambda: bool(self._shards), notes=PART_FILE)
         )
 
     def __enter__(self) -> PackedWriter:
@@ -171,7 +173,7 @@ class PackedWriter:
     def _write_shard(self, count: int) -> None:
         table = pa.Table.from_batches(self._pending, schema=self._schema)
         file = f"shard-{len(self._shards):05d}.arrow"
-        batch = table.slice(0, count).combine_chunks().to_batches()[0]
+        batch = _packed_tight(table.slice(0, count).combine_chunks().to_batches()[0])
         with (
             written_whole(self.folder / file) as sink,
             pa.ipc.new_file(sink, self._schema) as writer,
@@ -192,7 +194,6 @@ class PackedWriter:
             raise InputError(f"no image was added to {self.path}: a packed set holds at least one.")
         rejects = rejects_text([(reject.file, reject.reason) for reject in self.rejects])
         description = json.dumps(self._description(), indent=1) + "\n"
-        (self.folder / PART_FILE).unlink(missing_ok=True)
         for name, text in ((REJECTS_FILE, rejects), (SET_FILE, description)):
             with written_whole(self.folder / name) as file:
                 file.write(text.encode())
@@ -250,6 +251,13 @@ class PackedWriter:
         }
 
 
+def _packed_tight(batch: pa.RecordBatch) -> pa.RecordBatch:
+    """The same rows, copied: of a slice Arrow writes what lies around it too, and the bytes of a shard would depend on
+    how the images came.
+    """
+    return batch.take(np.arange(len(batch)))
+
+
 def _read_part(file: Path) -> dict[str, Any]:
     """What is in part.json; nothing where it is missing or damaged."""
     try:
@@ -257,6 +265,11 @@ def _read_part(file: Path) -> dict[str, Any]:
         return part if {"started", "made_by", "rejects", "shards"} <= set(part) else {}
     except (OSError, ValueError, TypeError):
         return {}
+
+
+def images_per_shard(shape: Sequence[int], dtype: str) -> int:
+    """How many images a shard has where nothing else is asked for."""
+    return max(1, SHARD_BYTES // (int(np.prod(shape)) * np.dtype(dtype).itemsize))
 
 
 def _record_batch(

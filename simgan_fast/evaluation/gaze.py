@@ -32,8 +32,10 @@ from simgan_fast.evaluation.gaze_training import (
     train_gaze_estimator,
 )
 from simgan_fast.evaluation.side_by_side import side_by_side
+from simgan_fast.evaluation.summaries import plus_minus, summary
 from simgan_fast.gaze import pitch_yaw_to_vector, vector_to_pitch_yaw
 from simgan_fast.progress import Progress
+from simgan_fast.tables import plain
 
 __all__ = [
     "GazeScores",
@@ -101,7 +103,7 @@ def evaluate_gaze(
     arms = {
         name: {
             "images": len(labelled[0]),
-            **_arm([predictions[name, seed] for seed in seeds], true),
+            **arm_scores([predictions[name, seed] for seed in seeds], true),
         }
         for name, labelled in sets.items()
     }
@@ -110,8 +112,8 @@ def evaluate_gaze(
         "arms": arms,
         **({"baselines": compared} if compared else {}),
         "test_images": len(true),
-        "true_pitch_yaw_deg": _rounded_degrees(true),
-        "constant_error_deg": _constant_error(true),
+        "true_pitch_yaw_deg": rounded_degrees(true),
+        "constant_error_deg": constant_error(true),
         "curve_degrees": list(CURVE_DEGREES),
         "seeds": list(seeds),
         "training": dataclasses.asdict(training),
@@ -126,20 +128,18 @@ def gaze_table(results: Mapping[str, Any]) -> str:
             arm[score]
             for score in ("mean_error_deg", "within_7_deg", "mean_error_without_offset_deg")
         )
-        numbers = (_plus_minus(mean, 1, 2), _plus_minus(close, 100, 1), _plus_minus(centred, 1, 2))
+        numbers = (plus_minus(mean, 1, 2), plus_minus(close, 100, 1), plus_minus(centred, 1, 2))
         rows.append((name, str(arm["images"]), *numbers))
         rows += [
             (f"  {baseline_name(method, found)}", "", *_plain_scores(found))
             for method, found in results.get("baselines", {}).get(name, {}).items()
         ]
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    lines = ["  ".join(map(str.ljust, row, widths)).rstrip() for row in rows]
-    lines.append(
+    return (
+        f"{plain(rows)}\n"
         f"{results['test_images']} test images, {len(results['seeds'])} seeds; always predicting "
-        f"the mean direction of the test labels: {results['constant_error_deg']:.2f} deg"
+        f"the mean direction of the test labels: {results['constant_error_deg']:.2f} deg\n"
+        "without offset: after a constant error, found with the test labels, is taken off"
     )
-    lines.append("without offset: after a constant error, found with the test labels, is taken off")
-    return "\n".join(lines)
 
 
 def _plain_scores(found: Mapping[str, Any]) -> tuple[str, str, str]:
@@ -185,31 +185,27 @@ def _like(test_images: Tensor, name: str, train_set: LabelledSet) -> tuple[Tenso
     return pixels, gaze
 
 
-def _arm(predictions: Sequence[NDArray[np.float64]], true: NDArray[np.float64]) -> dict[str, Any]:
+def arm_scores(
+    predictions: Sequence[NDArray[np.float64]], true: NDArray[np.float64]
+) -> dict[str, Any]:
+    """What the estimators of one training set are worth, as `evaluate_gaze` returns it: vectors [n, 3] of each seed."""
     scores = [gaze_scores(predicted, true) for predicted in predictions]
     curves = [cumulative_curve(angular_error(predicted, true)) for predicted in predictions]
     names = [field.name for field in dataclasses.fields(GazeScores) if field.name != "n"]
     return {
-        **{name: _summary([getattr(score, name) for score in scores]) for name in names},
+        **{name: summary([getattr(score, name) for score in scores]) for name in names},
         "cumulative_curve": np.mean(curves, axis=0).tolist(),
-        "predicted_pitch_yaw_deg": [_rounded_degrees(predicted) for predicted in predictions],
+        "predicted_pitch_yaw_deg": [rounded_degrees(predicted) for predicted in predictions],
     }
 
 
-def _summary(values: Sequence[float]) -> dict[str, Any]:
-    spread = float(np.std(values, ddof=1)) if len(values) > 1 else 0.0
-    return {"mean": float(np.mean(values)), "std": spread, "per_seed": list(values)}
-
-
-def _constant_error(true: NDArray[np.float64]) -> float:
+def constant_error(true: NDArray[np.float64]) -> float:
+    """Mean angle in degrees between the vectors [n, 3] and their mean direction."""
     mean = true.mean(axis=0)
     return float(angular_error(np.broadcast_to(mean, true.shape), true).mean())
 
 
-def _rounded_degrees(vectors: NDArray[np.float64]) -> list[list[float]]:
+def rounded_degrees(vectors: NDArray[np.float64]) -> list[list[float]]:
+    """Pitch and yaw [n][2] in degrees, to four digits."""
     angles: list[list[float]] = np.degrees(vector_to_pitch_yaw(vectors)).round(4).tolist()
     return angles
-
-
-def _plus_minus(summary: Mapping[str, float], unit: float, digits: int) -> str:
-    return f"{summary['mean'] * unit:.{digits}f} +- {summary['std'] * unit:.{digits}f}"

@@ -1,25 +1,17 @@
-"""The cumulative error curve of gaze evaluation (figure 7 of the paper) as a chart and as a table.
-
-The chart is SVG, drawn by what draws the curves of a report: it stays sharp at any size, and its lines can be taken
-apart and restyled for a paper; a PNG would want a second way of drawing.
-"""
+"""The cumulative error curve of gaze evaluation (figure 7 of the paper) as a chart and as a table."""
 
 from __future__ import annotations
 
-import csv
-import io
 from collections.abc import Mapping
 from itertools import cycle
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from simgan_fast.charts import COLOURS, Line, line_chart
-from simgan_fast.errors import InputError
+from simgan_fast.evaluation.curve_files import write_share_curves
 from simgan_fast.evaluation.gaze_metrics import CLOSE_DEGREES
-from simgan_fast.files import written_whole
 
+TITLE, X_LABEL = "Test images within an angle of the truth", "angle, degrees"
 DASHES = {"nearest": "7 5", "ridge": "1 5"}  # a set's baselines have its colour
 
 
@@ -40,8 +32,8 @@ def curve_svg(results: Mapping[str, Any]) -> str:
     """The curves as the text of an <svg> element, with an upright at 7 degrees."""
     return line_chart(
         curve_lines(results),
-        "Test images within an angle of the truth",
-        x_label="angle, degrees",
+        TITLE,
+        x_label=X_LABEL,
         low=0,
         high=1,
         marks=[CLOSE_DEGREES],
@@ -59,35 +51,16 @@ def baseline_name(method: str, found: Mapping[str, Any]) -> str:
     return f"{chosen} nearest" if method == "nearest" else f"{method} {chosen}"
 
 
-def check_curve_file(path: str | Path) -> Path:
-    """InputError unless `path` names a .svg or a .csv file."""
-    path = Path(path)
-    if path.suffix.lower() not in (".svg", ".csv"):
-        raise InputError(f"{path} cannot hold the curve: want a name that ends in .svg or .csv.")
-    return path
-
-
 def write_curve(results: Mapping[str, Any], path: str | Path) -> None:
-    """Write the curves of what `evaluate_gaze` found to `path`, a .svg or a .csv file.
+    """Write the curves of what `evaluate_gaze` found to `path`, a .svg, .png or .csv file.
 
     The table has a row per degree, with the share, 0 to 1, of the test images within it for each training set.
 
     >>> write_curve(evaluate_gaze(sets, photographs), "curve.svg")  # doctest: +SKIP
     """
-    path = check_curve_file(path)
-    with written_whole(path) as file:
-        text = curve_svg(results) if path.suffix.lower() == ".svg" else _table(results)
-        file.write(text.encode("utf-8", "replace"))
-
-
-def _table(results: Mapping[str, Any]) -> str:
-    lines = curve_lines(results)
-    table = io.StringIO()
-    writer = csv.writer(table, lineterminator="\n")
-    writer.writerow(["degrees", *(line.name for line in lines)])
-    columns = [results["curve_degrees"], *(np.asarray(line.y).tolist() for line in lines)]
-    writer.writerows(zip(*columns, strict=True))
-    return table.getvalue()
+    write_share_curves(
+        path, curve_lines(results), TITLE, x_name="degrees", x_label=X_LABEL, marks=[CLOSE_DEGREES]
+    )
 
 
 def _shares(found: Mapping[str, Any], degrees: list[float]) -> list[float]:

@@ -34,10 +34,12 @@ from simgan_fast.evaluation.two_sample import (
     accuracy_of,
     two_sample_folds,
 )
+from simgan_fast.histogram import equalised
 from simgan_fast.progress import Progress
 
 LEAST = 2 * FEATURES  # images of each set: with fewer a covariance of the features means nothing
 MOST = 5000
+EQUALISE = ("none", "histogram")
 
 
 class ImageSet(Protocol):
@@ -79,6 +81,7 @@ def evaluate_realism(
     *,
     seed: int = 0,
     most: int = MOST,
+    equalise: str = "none",
     training: ClassifierTraining | None = None,
 ) -> dict[str, Any]:
     """Compare each of `sets` with one half of the `real` images, and the other half of these too.
@@ -92,23 +95,28 @@ def evaluate_realism(
         sets: name -> set of at least 128 images of the same shape and type.
         seed: of the draws, of the classifiers' first weights and of their mini-batches.
         most: images of each set at most, at least 128.
+        equalise: "histogram": every image of every set, the real one too, is histogram-equalised first (OpenCV's
+            equalizeHist, each channel by itself; uint8 only), so that exposure and contrast tell nothing apart.
         training: settings of the two-sample test.
 
     Returns:
         A dict that JSON can hold: `reference` and `sets` (name -> the same) as the fields of `Realism`, and `images`
-        (of each set in a comparison), `shape`, `seed`, `training`.
+        (of each set in a comparison), `shape`, `seed`, `equalise`, `training`.
 
     Raises:
-        InputError: no set, too few images, other shapes or types, or real images that are all alike.
+        InputError: no set, too few images, other shapes or types, real images that are all alike, or a setting that
+            cannot be.
 
     >>> results = evaluate_realism(photographs, {"raw": raw, "refined": refined})  # doctest: +SKIP
     """
     training = training or ClassifierTraining()
     count = _images_each(real, sets, most)
+    even = _equaliser(equalise, real.dtype)
     rng = np.random.default_rng(checked_seed(seed))
-    halves = _drawn(real, 2 * count, rng)
+    halves = even(_drawn(real, 2 * count, rng))
     first, second = halves[:count], halves[count:]
-    others = {"": second} | {name: _drawn(images, count, rng) for name, images in sets.items()}
+    drawn = {name: even(_drawn(images, count, rng)) for name, images in sets.items()}
+    others = {"": second} | drawn
     middle, scale = feature_scale(random_features(halves))
     accuracies = _accuracies(first, others, training, seed)
     found: dict[str, dict[str, Any]] = {}
@@ -128,6 +136,7 @@ def evaluate_realism(
         "images": count,
         "shape": list(real.shape),
         "seed": seed,
+        "equalise": equalise,
         "training": dataclasses.asdict(training),
     }
 
@@ -145,6 +154,8 @@ def realism_table(results: Mapping[str, Any]) -> str:
     lines.append(
         f"{results['images']} images of each set against as many real ones; real itself: as many others of them"
     )
+    if results["equalise"] != "none":
+        lines.append("the histogram of every image was equalised first")
     return "\n".join(lines)
 
 
@@ -194,6 +205,19 @@ def _images_each(real: ImageSet, sets: Mapping[str, ImageSet], most: int) -> int
             "the other."
         )
     return min(most, len(real) // 2, *map(len, sets.values()))
+
+
+def _equaliser(equalise: str, dtype: str) -> Callable[[Tensor], Tensor]:
+    """What is done to the images [n, c, h, w] of every set before they are measured."""
+    if equalise not in EQUALISE:
+        raise InputError(f"equalise is {equalise!r}: want one of {', '.join(EQUALISE)}.")
+    if equalise == "none":
+        return lambda images: images
+    if dtype != "uint8":
+        raise InputError(f"the images are {dtype}: histograms are equalised of uint8 images only.")
+    return lambda images: torch.from_numpy(
+        equalised(images.flatten(0, 1).numpy()).reshape(images.shape)
+    )
 
 
 def _drawn(images: ImageSet, count: int, rng: np.random.Generator) -> Tensor:

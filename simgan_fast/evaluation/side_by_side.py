@@ -16,6 +16,7 @@ from simgan_fast.progress import Progress
 
 Key = TypeVar("Key", bound=Hashable)
 Result = TypeVar("Result")
+Network = TypeVar("Network", bound=torch.nn.Module)
 SEEDS = 2**63
 _generator = threading.Lock()
 
@@ -51,6 +52,17 @@ def first_weights(seed: int) -> Iterator[None]:
     with _generator, torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         yield
+
+
+def channels_last(network: Network) -> Network:
+    """`network` with its convolutions' weights channels last.
+
+    The gaze estimator then trains 1.3 to 2 times the images a second on one core (docs/gaze_evaluation.md).
+    """
+    for parameter in network.parameters():
+        if parameter.ndim == 4:
+            parameter.data = parameter.data.contiguous(memory_format=torch.channels_last)
+    return network
 
 
 def checked_seed(seed: int) -> int:

@@ -41,9 +41,10 @@ def _native_part() -> str:
 
 def _cuda() -> str:
     device = torch.cuda.get_device_name() if torch.cuda.is_available() else "torch sees no GPU"
-    if _native.AVAILABLE and _native.C.has_cuda():
-        return f"built in; {device}"
-    return f"not in this version, plain PyTorch instead; {device}"
+    if not _native.has_cuda():
+        return f"not built, plain PyTorch instead; {device}"
+    obstacle = _native.cuda_obstacle()
+    return f"built; {device}" if obstacle is None else f"built, but {obstacle}; {device}"
 
 
 def _dali() -> str:

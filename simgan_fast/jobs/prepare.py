@@ -11,6 +11,7 @@ from simgan_fast.data.ingest import ingest
 from simgan_fast.data.packed import PackedSet
 from simgan_fast.data.readers import Reader
 from simgan_fast.data.readers.arrays import ArrayReader
+from simgan_fast.data.readers.depth_folder import DepthFolderReader
 from simgan_fast.data.readers.eye_gaze_h5 import EyeGazeH5Reader
 from simgan_fast.data.readers.folder import FolderReader
 from simgan_fast.data.readers.hdf5 import Hdf5Reader
@@ -108,6 +109,12 @@ FORMATS = {
         "prepare nyu-hands nyu_hand_dataset_v2 packed --kind synthdepth --size 224x224",
         ("kind", "view", "crop", "values"),
     ),
+    "depth": Format(
+        DepthFolderReader,
+        "grey PNGs with depth of hands: 16 bits in mm, or 8 bits between two depths",
+        "prepare depth frames packed --near 200 --far 900 --values paper --size 224x224",
+        ("near", "far", "lowest", "crop", "values"),
+    ),
 }
 
 
@@ -131,8 +138,8 @@ def prepare(
         channels: 1 (grey) or 3 (RGB); by default what the images have.
         processes: how many decode; by default one per core.
         options: of the format's reader: `labels` of folder, `crop` of unityeyes and unityeyes2, `evaluation` of
-            mpiigaze, `kind`, `view`, `crop` and `values` of nyu-hands, `image` of parquet and hf,
-            `split` of hf.
+            mpiigaze, `kind`, `view`, `crop` and `values` of nyu-hands, `near`, `far`, `lowest`,
+            `crop` and `values` of depth, `image` of parquet and hf, `split` of hf.
 
     Stopped by a signal, a full disk or a power cut, it leaves the shards that are finished in `.OUT.part`, and the
     same call goes on from there, unless the source has changed.

@@ -57,14 +57,10 @@ def refine(
     >>> refine("runs/first", "simulated", "refined")  # doctest: +SKIP
     """
     usable_device(device)
-    if batch_size < 1:
-        raise InputError(f"batch_size is {batch_size}: it must be at least 1.")
-    refiner = refiner if isinstance(refiner, Refiner) else Refiner.from_pretrained(refiner)
+    require_batch_size(batch_size)
+    refiner = read_refiner(refiner)
     images = open_images(source, size=size)
-    if images.shape[0] != refiner.config.in_channels:
-        raise InputError(
-            f"{source} has {images.shape[0]} channels, the refiner takes {refiner.config.in_channels}."
-        )
+    require_channels(refiner, images, source)
     began, change = time.monotonic(), 0.0
     labels = {name: values.shape[1] for name, values in images.labels.items()}
     writer = open_writer(out, format=format, shape=images.shape, labels=labels, dtype=images.dtype)
@@ -81,16 +77,45 @@ def refine(
     return RefineResult(len(images), len(images) / seconds, change / len(images))
 
 
+def require_batch_size(batch_size: int) -> None:
+    """Raise InputError unless it is at least 1."""
+    if batch_size < 1:
+        raise InputError(f"batch_size is {batch_size}: it must be at least 1.")
+
+
+def read_refiner(refiner: Refiner | str | Path) -> Refiner:
+    """The refiner, read where it is a folder."""
+    return refiner if isinstance(refiner, Refiner) else Refiner.from_pretrained(refiner)
+
+
+def require_channels(refiner: Refiner, images: PackedSet, source: str | Path) -> None:
+    """Raise InputError where the refiner does not take such images."""
+    if images.shape[0] != refiner.config.in_channels:
+        raise InputError(
+            f"{source} has {images.shape[0]} channels, the refiner takes {refiner.config.in_channels}."
+        )
+
+
 @torch.inference_mode()
 def refined_batches(
-    refiner: Refiner, images: PackedSet, batch_size: int, device: str = "cpu"
+    refiner: Refiner,
+    images: PackedSet,
+    batch_size: int,
+    device: str = "cpu",
+    *,
+    start: int = 0,
+    stop: int | None = None,
 ) -> Iterator[tuple[int, np.ndarray, float]]:
-    """Yield (first row, refined images in the set's dtype [n, c, h, w], their sum of mean |R(x) - x|)."""
+    """Yield (first row, refined images in the set's dtype [n, c, h, w], their sum of mean |R(x) - x|).
+
+    From the row `start` on, in whole batches but for the set's last, until the row `stop` is reached.
+    """
+    stop = len(images) if stop is None else stop
     refiner = refiner.to(device=device, memory_format=torch.channels_last).eval()  # type: ignore[call-overload]
-    for start in range(0, len(images), batch_size):
-        raw = torch.from_numpy(np.array(images.images(start, min(start + batch_size, len(images)))))
+    for first in range(start, stop, batch_size):
+        raw = torch.from_numpy(np.array(images.images(first, min(first + batch_size, len(images)))))
         synthetic = gather_normalize(raw.to(device), torch.arange(len(raw), device=device))
         refined: Tensor = refiner(synthetic)
         moved = float((refined - synthetic).abs().mean(dim=(1, 2, 3)).sum())
         integers = to_uint16(refined) if images.dtype == "uint16" else to_uint8(refined)
-        yield start, integers.cpu().numpy(), moved
+        yield first, integers.cpu().numpy(), moved

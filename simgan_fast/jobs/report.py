@@ -96,5 +96,8 @@ def _plain(facts: RunFacts) -> dict[str, Any]:
             name: [value if np.isfinite(value) else None for value in column.tolist()]
             for name, column in facts.metrics.items()
         },
+        "selection": [
+            [update, value if np.isfinite(value) else None] for update, value in facts.selection
+        ],
         "samples": [[update, str(path)] for update, path in facts.samples],
     }

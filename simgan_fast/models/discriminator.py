@@ -10,9 +10,8 @@ from simgan_fast.errors import InputError
 from simgan_fast.models.refiner import PaddingMode
 from simgan_fast.ops import patch_network
 
-SMALLEST_SIDE = (
-    5  # pixels: reflection padding needs two at every layer, and two layers halve the map
-)
+# Pixels: reflection padding needs more of a map than it adds, and layers with strides make it smaller.
+SMALLEST_SIDE, SMALLEST_HAND = 5, 17
 
 
 class PatchDiscriminator(nn.Module):
@@ -67,11 +66,39 @@ class GlobalDiscriminator(PatchDiscriminator):
         return logits
 
 
-def _require_size(images: Tensor) -> None:
-    if min(images.shape[-2:]) < SMALLEST_SIDE:
+class HandPatchDiscriminator(nn.Module):
+    """The paper's for hands (appendix): images [n, c, h, w] in [-1, 1] to logits [n, 2, ceil(h/32), ceil(w/32)].
+
+    Conv7x7-96 s4, conv5x5-64 s2, max-pool 3x3 s2, conv3x3-32 s2, conv1x1-32, conv1x1-2, ReLU after each convolution
+    but the last; 178,050 parameters for depth. 224x224 images give 7x7 patches with a receptive field of 71x71 pixels.
+    It is plain PyTorch; classes are those of `PatchDiscriminator`.
+
+    >>> HandPatchDiscriminator()(torch.zeros(2, 1, 224, 224)).shape
+    torch.Size([2, 2, 7, 7])
+    """
+
+    def __init__(self, in_channels: int = 1, padding_mode: PaddingMode = "reflect") -> None:
+        super().__init__()
+        self.conv1 = nn.Conv2d(in_channels, 96, 7, stride=4, padding=3, padding_mode=padding_mode)
+        self.conv2 = nn.Conv2d(96, 64, 5, stride=2, padding=2, padding_mode=padding_mode)
+        self.conv3 = nn.Conv2d(64, 32, 3, stride=2, padding=1, padding_mode=padding_mode)
+        self.conv4 = nn.Conv2d(32, 32, 1)
+        self.conv5 = nn.Conv2d(32, 2, 1)
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Logits of `images`, one pair per patch."""
+        _require_size(images, SMALLEST_HAND)
+        x = functional.relu(self.conv2(functional.relu(self.conv1(images))))
+        x = functional.max_pool2d(x, 3, stride=2, padding=1)
+        x = functional.relu(self.conv4(functional.relu(self.conv3(x))))
+        logits: Tensor = self.conv5(x)
+        return logits
+
+
+def _require_size(images: Tensor, least: int = SMALLEST_SIDE) -> None:
+    if min(images.shape[-2:]) < least:
         raise InputError(
-            f"images are {images.shape[-2]}x{images.shape[-1]} pixels: "
-            f"the discriminator needs {SMALLEST_SIDE} a side."
+            f"images are {images.shape[-2]}x{images.shape[-1]} pixels: the discriminator needs {least} a side."
         )
 
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import tempfile
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -15,6 +17,7 @@ from torch import Tensor, nn
 
 from simgan_fast.errors import InputError
 from simgan_fast.files import written_whole
+from simgan_fast.models import hub
 from simgan_fast.ops.residual_network import residual_network
 
 PaddingMode = Literal["reflect", "zeros"]
@@ -23,6 +26,8 @@ PaddingMode = Literal["reflect", "zeros"]
 # to leave the image alone, not zero, so that every weight receives a gradient from the first update
 # on.
 IDENTITY_SCALE = 0.1
+
+BEST = "best"  # folder of the refiner that a run selected
 
 
 @dataclass(frozen=True)
@@ -126,23 +131,80 @@ class Refiner(nn.Module):
                 )  # tanh(1.25 x) is within 0.15 of x on [-1, 1]
         return self
 
-    def save_pretrained(self, folder: str | Path) -> None:
-        """Write `folder`/model.safetensors and config.json."""
-        folder = Path(folder)
+    def save_pretrained(
+        self,
+        folder: str | Path,
+        *,
+        measures: Mapping[str, object] | None = None,
+        metadata: dict[str, str] | None = None,
+    ) -> None:
+        """Write `folder`/model.safetensors, config.json, README.md.
+
+        `measures`: name -> value, for README.md, the model card. `metadata`: for the header of the weights' file.
+        """
+        self._save(Path(folder), measures or {}, Path(folder).name, metadata)
+
+    def _save(
+        self,
+        folder: Path,
+        measures: Mapping[str, object],
+        place: str,
+        metadata: dict[str, str] | None = None,
+    ) -> None:
+        config = dataclasses.asdict(self.config)
         tensors = {
             name: tensor.detach().cpu().contiguous() for name, tensor in self.state_dict().items()
         }
-        with written_whole(folder / "model.safetensors") as file:
-            file.write(save(tensors))
-        with written_whole(folder / "config.json", "w") as file:
-            json.dump(dataclasses.asdict(self.config), file, indent=2)
+        with written_whole(folder / hub.WEIGHTS_FILE) as file:
+            file.write(save(tensors, metadata))
+        with written_whole(folder / hub.CARD_FILE, "w") as file:
+            file.write(hub.model_card(config, measures, place))
+        with written_whole(folder / hub.CONFIG_FILE, "w") as file:
+            json.dump(config, file, indent=2)
+
+    def push_to_hub(
+        self,
+        place: str,
+        *,
+        measures: Mapping[str, object] | None = None,
+        private: bool = False,
+        token: str | None = None,
+    ) -> str:
+        """Save to the model `place`, hf://organisation/model, of the Hugging Face Hub; gives the address of the commit.
+
+        `measures` go into the model card. `token`: by default that of `hf auth login`. Raises InputError where
+        huggingface_hub is missing or the Hub refuses.
+
+        >>> Refiner.from_pretrained("runs/first").push_to_hub("hf://me/eyes")  # doctest: +SKIP
+        """
+        name = hub.hub_name(place)
+        if name is None:
+            raise InputError(
+                f"{place!r}: want hf://organisation/model; save_pretrained writes folders."
+            )
+        with tempfile.TemporaryDirectory() as folder:
+            self._save(Path(folder), measures or {}, place)
+            return hub.push(Path(folder), name, private=private, token=token)
 
     @classmethod
-    def from_pretrained(cls, folder: str | Path) -> Refiner:
-        """Read what `save_pretrained` wrote, or the `refiner/` folder of a run."""
-        folder = Path(folder)
-        if (folder / "refiner" / "config.json").is_file():
-            folder = folder / "refiner"
+    def from_pretrained(cls, place: str | Path, *, revision: str | None = None) -> Refiner:
+        """Read what `save_pretrained` wrote. Nothing is unpickled.
+
+        Args:
+            place: a folder, a run (the refiner that was selected, `best/`, if any, else that of its end, `refiner/`),
+                or hf://organisation/model, which is fetched from the Hugging Face Hub (needs huggingface_hub).
+            revision: branch, tag or commit on the Hub.
+
+        Raises InputError where there is no refiner, or a damaged one.
+
+        >>> Refiner.from_pretrained("runs/first")  # doctest: +SKIP
+        """
+        name = hub.hub_name(str(place))
+        folder = Path(place) if name is None else hub.fetched(name, revision)
+        for part in (BEST, "refiner"):
+            if (folder / part / hub.CONFIG_FILE).is_file():
+                folder = folder / part
+                break
         try:
             config = RefinerConfig(**json.loads((folder / "config.json").read_text()))
             refiner = cls(**dataclasses.asdict(config))

@@ -9,6 +9,7 @@ from torch import Tensor
 from torch.nn import Parameter
 from torch.utils import _python_dispatch
 
+from simgan_fast import _native
 from simgan_fast._native import AVAILABLE, MISSING, REMEDY
 from simgan_fast.errors import InputError
 
@@ -18,8 +19,11 @@ _said: set[str] = set()
 _watched = getattr(_python_dispatch, "is_in_torch_dispatch_mode", lambda: True)
 
 
-def use_native(op: str, impl: str, obstacle: str | None) -> bool:
-    """Whether `op` takes its native kernel; `obstacle` says why it cannot, None that it can.
+_CPU = torch.device("cpu")
+
+
+def use_native(op: str, impl: str, obstacle: str | None, device: torch.device = _CPU) -> bool:
+    """Whether `op` takes its native kernel on `device`; `obstacle` says why it cannot, None that it can if it is built.
 
     "auto" logs the first reason for taking the reference; "native" raises it.
     """
@@ -28,8 +32,8 @@ def use_native(op: str, impl: str, obstacle: str | None) -> bool:
         raise InputError(message)
     if impl == "reference":
         return False
-    if obstacle is None and not AVAILABLE:
-        obstacle = f"the native part is missing ({MISSING}): {REMEDY}"
+    if obstacle is None:
+        obstacle = _device_obstacle(device)
     if obstacle is None:
         return True
     if impl == "native":
@@ -37,6 +41,21 @@ def use_native(op: str, impl: str, obstacle: str | None) -> bool:
         raise InputError(message)
     _say_once(f"{op}: plain PyTorch, as {obstacle}")
     return False
+
+
+def _device_obstacle(device: torch.device) -> str | None:
+    if device.type == "cpu":
+        return None if AVAILABLE else f"the native part is missing ({MISSING}): {REMEDY}"
+    if device.type == "cuda":
+        obstacle: str | None = _native.cuda_obstacle(device.index or 0)
+        return obstacle
+    return f"there is no kernel for {device.type}"
+
+
+def place(x: Tensor) -> tuple[int, int]:
+    """Where a CUDA kernel is to run: the number of x's device, and the stream that is current there."""
+    index = x.get_device()
+    return index, torch.cuda.current_stream(index).cuda_stream
 
 
 def past_dispatcher(x: Tensor) -> bool:

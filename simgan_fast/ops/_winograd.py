@@ -1,4 +1,7 @@
-"""What residual_blocks and residual_network share: the choice of the convolution, memory, and the native call."""
+"""What residual_blocks and residual_network share: the choice of the convolution, memory, and the native call.
+
+3x3 filters are convolved by Winograd's algorithm; 7x7 ones by Fourier transforms, which need no choice.
+"""
 
 from __future__ import annotations
 
@@ -53,9 +56,9 @@ def default_tile() -> int:
 
 
 def obstacle(
-    x: Tensor, weights: Sequence[Tensor], channels: int, padding_mode: str, impl: str
+    x: Tensor, weights: Sequence[Tensor], channels: int, padding_mode: str, impl: str, size: int = 3
 ) -> str | None:
-    """Why the native kernels cannot run on images x [n, ., h, w] with hidden maps of `channels`, or None."""
+    """Why the native kernels cannot run on images x [n, ., h, w], hidden maps of `channels`, size x size filters."""
     if _ALGORITHM == "direct" and impl == "auto":
         return "SIMGAN_FAST_CONV is direct"
     for tensor in (x, *weights):
@@ -66,7 +69,7 @@ def obstacle(
     if channels % CHANNELS:
         return f"there is no kernel for {channels} channels, only for multiples of {CHANNELS}"
     n, _, height, width = x.shape
-    if n * height * width == 0 or (padding_mode == "reflect" and min(height, width) < 2):
+    if n * height * width == 0 or (padding_mode == "reflect" and min(height, width) <= size // 2):
         return f"there is no kernel for images of {height}x{width}, {n} of them"
     return None
 
@@ -76,21 +79,25 @@ def empty_channels_last(x: Tensor) -> Tensor:
     return torch.empty(x.shape, dtype=x.dtype, device=x.device, memory_format=torch.channels_last)
 
 
-def maps_shape(x: Tensor, channels: int, number: int, tile: int, keep: bool) -> tuple[int, ...]:
+def maps_shape(
+    x: Tensor, weights: Sequence[Tensor], number: int, tile: int, keep: bool
+) -> tuple[int, ...]:
     """Of `number` maps an image, in the kernel's padded layout (PaddedMap in csrc/residual_blocks.h)."""
     if not keep:
         return (0,)
-    n, _, height, width = x.shape
-    rows, columns = (-(-side // tile) * tile + 2 for side in (height, width))
+    n, _, rows, columns = x.shape
+    channels, size = weights[0].shape[0], weights[0].shape[-1]
+    if size == 3:
+        rows, columns = (-(-side // tile) * tile + 2 for side in (rows, columns))
     return (n, number, rows, columns, -(-channels // GROUP) * GROUP)
 
 
-def kept_memory(x: Tensor, channels: int, number: int, tile: int, keep: bool) -> Tensor:
+def kept_memory(x: Tensor, weights: Sequence[Tensor], number: int, tile: int, keep: bool) -> Tensor:
     """Uninitialised memory for maps that the next step will find again.
 
     Fresh pages would have to be cleared first.
     """
-    shape = maps_shape(x, channels, number, tile, keep)
+    shape = maps_shape(x, weights, number, tile, keep)
     return kept(shape) if keep else x.new_empty(shape)
 
 
@@ -121,15 +128,16 @@ class Call:
         convolutions = len(weights) // 2 - (2 if ends[0] else 0)
         threads = torch.get_num_threads()
         sizes = [n, height, width, channels, convolutions // 2, int(reflect), tile, threads, *ends]
+        sizes.append(weights[0].shape[-1])
         pairs = zip(self.tensors[::2], self.tensors[1::2], strict=True)
         self.head = (sizes, [[w.data_ptr(), *w.stride(), b.data_ptr()] for w, b in pairs])
 
 
 def empty_block_gradients(weights: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
-    """Of the blocks' weights [2 k, c, 3, 3, c], input channel last, and biases [2 k, c]."""
-    convolutions, channels = len(weights) // 2, weights[0].shape[0]
+    """Of the blocks' weights [2 k, c, size, size, c], input channel last, and biases [2 k, c]."""
+    convolutions, channels, size = len(weights) // 2, weights[0].shape[0], weights[0].shape[-1]
     return (
-        weights[0].new_empty((convolutions, channels, 3, 3, channels)),
+        weights[0].new_empty((convolutions, channels, size, size, channels)),
         weights[0].new_empty((convolutions, channels)),
     )
 

@@ -5,16 +5,22 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from simgan_fast import _native
 from simgan_fast._native import C
 from simgan_fast.errors import InputError
-from simgan_fast.ops._choose import past_dispatcher, use_native
+from simgan_fast.ops._choose import past_dispatcher, place, use_native
 
 # Half the largest value: x / half - 1 takes [0, 2 half] to [-1, 1].
 _HALF = {torch.uint8: 127.5, torch.uint16: 32767.5}
 
 
 def gather_normalize(
-    images: Tensor, indices: Tensor, flips: Tensor | None = None, *, impl: str = "auto"
+    images: Tensor,
+    indices: Tensor,
+    flips: Tensor | None = None,
+    *,
+    dtype: torch.dtype = torch.float32,
+    impl: str = "auto",
 ) -> Tensor:
     """Pick images by index, mirror some of them, and scale them to [-1, 1].
 
@@ -22,22 +28,27 @@ def gather_normalize(
         images: [N, c, h, w], uint8 or uint16, the whole set.
         indices: int64 [n], each in [0, N), on the device of images.
         flips: bool [n], which of the n are mirrored left to right; none by default.
-        impl: "auto", "native" (CPU, contiguous images) or "reference"; all give the same bits.
+        dtype: of the result, float32 or bfloat16 (float32, rounded).
+        impl: "auto", "native" (contiguous images) or "reference"; all give the same bits.
 
     Returns:
-        float32 [n, c, h, w]: value / 127.5 - 1 for uint8, value / 32767.5 - 1 for uint16.
+        [n, c, h, w]: value / 127.5 - 1 for uint8, value / 32767.5 - 1 for uint16.
 
     Raises:
-        InputError: other types or shapes, an index out of range (on the CPU), or an impl that cannot run.
+        InputError: other types or shapes, an index out of range (on the CPU; the kernel on a GPU, which the host does
+            not wait for, gives an image of NaN), or an impl that cannot run.
 
     >>> gather_normalize(torch.tensor([0, 255]).to(torch.uint8).view(2, 1, 1, 1), torch.tensor([1]))
     tensor([[[[1.]]]])
     """
     _check(images, indices, flips)
-    if not use_native("gather_normalize", impl, _obstacle(images)):
-        return _gather_normalize_reference(images, indices, flips)
-    run = _cpu if past_dispatcher(images) else _op
-    result: Tensor = run(images, indices, flips)
+    if dtype not in (torch.float32, torch.bfloat16):
+        message = f"gather_normalize: dtype is {dtype}; it must be torch.float32 or torch.bfloat16."
+        raise InputError(message)
+    if not use_native("gather_normalize", impl, _obstacle(images), images.device):
+        return _gather_normalize_reference(images, indices, flips).to(dtype)
+    run = (_cpu if images.is_cpu else _cuda) if past_dispatcher(images) else _op
+    result: Tensor = run(images, indices, flips, dtype)
     return result
 
 
@@ -72,8 +83,8 @@ def _to_integers(x: Tensor, dtype: torch.dtype) -> Tensor:
 
 
 def _obstacle(images: Tensor) -> str | None:
-    if not images.is_cpu:
-        return f"there is no kernel for {images.device.type} tensors yet"
+    if images.shape[1] * images.shape[2] * images.shape[3] >= 2**30:
+        return "an image has 2^30 values or more"
     return None if images.is_contiguous() else "images is not contiguous"
 
 
@@ -123,17 +134,22 @@ def _gather_normalize_reference(images: Tensor, indices: Tensor, flips: Tensor |
 
 
 torch.library.define(
-    "simgan_fast::gather_normalize", "(Tensor images, Tensor indices, Tensor? flips) -> Tensor"
+    "simgan_fast::gather_normalize",
+    "(Tensor images, Tensor indices, Tensor? flips, ScalarType? dtype=None) -> Tensor",
 )
 
 
-def _empty(images: Tensor, indices: Tensor, flips: Tensor | None) -> Tensor:
+def _empty(
+    images: Tensor, indices: Tensor, flips: Tensor | None, dtype: torch.dtype | None = None
+) -> Tensor:
     return torch.empty(
-        (indices.shape[0], *images.shape[1:]), dtype=torch.float32, device=images.device
+        (indices.shape[0], *images.shape[1:]), dtype=dtype or torch.float32, device=images.device
     )
 
 
-def _cpu(images: Tensor, indices: Tensor, flips: Tensor | None) -> Tensor:
+def _cpu(
+    images: Tensor, indices: Tensor, flips: Tensor | None, dtype: torch.dtype | None = None
+) -> Tensor:
     indices = indices.contiguous()
     flips = flips.contiguous() if flips is not None else None
     out = _empty(images, indices, flips)
@@ -149,9 +165,33 @@ def _cpu(images: Tensor, indices: Tensor, flips: Tensor | None) -> Tensor:
         images.element_size(),
         torch.get_num_threads(),
     )
+    return out if dtype is None else out.to(dtype)
+
+
+def _cuda(
+    images: Tensor, indices: Tensor, flips: Tensor | None, dtype: torch.dtype | None = None
+) -> Tensor:
+    indices = indices.contiguous()
+    flips = flips.contiguous() if flips is not None else None
+    out = _empty(images, indices, flips, dtype)
+    count, channels, height, width = out.shape
+    _native.CUDA.gather_normalize(
+        *place(images),
+        images.data_ptr(),
+        indices.data_ptr(),
+        flips.data_ptr() if flips is not None else 0,
+        out.data_ptr(),
+        len(images),
+        count,
+        channels * height,
+        width,
+        images.element_size(),
+        out.dtype == torch.bfloat16,
+    )
     return out
 
 
 torch.library.register_fake("simgan_fast::gather_normalize", _empty)
 torch.library.impl("simgan_fast::gather_normalize", "CPU", _cpu)
+torch.library.impl("simgan_fast::gather_normalize", "CUDA", _cuda)
 _op = torch.ops.simgan_fast.gather_normalize.default

@@ -5,12 +5,13 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from simgan_fast import _native
 from simgan_fast._native import C
 from simgan_fast.errors import InputError
-from simgan_fast.ops._choose import past_dispatcher, use_native
+from simgan_fast.ops._choose import past_dispatcher, place, use_native
 from simgan_fast.ops.random import permutation
 
-_DRAW, _REPLACE = 0, 1  # streams of the permutation
+DRAW_STREAM, REPLACE_STREAM = 0, 1  # streams of the permutation
 
 
 def history_exchange(
@@ -24,9 +25,10 @@ def history_exchange(
     Args:
         buffer: [B, ...], any type, contiguous in the plain sense (a channels_last buffer is refused); changed.
         fresh: [m, ...], m <= B, same type, trailing shape and device; any strides. It shares no memory with buffer.
-        counter: int64 [1]: the step, which is all the state there is; one more on return.
+        counter: int64 [1]: the step, which is all the state there is; one more on return. On a GPU it is read and
+            counted there, so that a captured CUDA graph goes on by itself; a negative one goes unnoticed.
         seed: in [0, 2^63).
-        impl: "auto", "native" (CPU) or "reference"; all draw and replace the same rows.
+        impl: "auto", "native" or "reference"; all draw and replace the same rows.
 
     Returns:
         drawn: [m, ...], contiguous.
@@ -40,11 +42,10 @@ def history_exchange(
     (0, 256, 1)
     """
     _check(buffer, fresh, counter, seed)
-    obstacle = None if buffer.is_cpu else f"there is no kernel for {buffer.device.type}"
     fresh = fresh.detach()
-    if not use_native("history_exchange", impl, obstacle):
+    if not use_native("history_exchange", impl, None, buffer.device):
         return _history_exchange_reference(buffer, fresh, counter, seed)
-    exchange = _cpu if past_dispatcher(buffer) else _op
+    exchange = (_cpu if buffer.is_cpu else _cuda) if past_dispatcher(buffer) else _op
     drawn: Tensor = exchange(buffer, fresh, counter, seed)
     return drawn
 
@@ -112,7 +113,7 @@ def _history_exchange_reference(
         return torch.empty_like(fresh, memory_format=torch.contiguous_format)
     draws, replaced = (
         permutation(slots, 0, rows, step=step, stream=stream, seed=seed).to(buffer.device)
-        for stream in (_DRAW, _REPLACE)
+        for stream in (DRAW_STREAM, REPLACE_STREAM)
     )
     drawn = buffer.index_select(0, draws)
     buffer.index_copy_(0, replaced, fresh)
@@ -153,5 +154,27 @@ def _cpu(buffer: Tensor, fresh: Tensor, counter: Tensor, seed: int) -> Tensor:
     return drawn
 
 
+def _cuda(buffer: Tensor, fresh: Tensor, counter: Tensor, seed: int) -> Tensor:
+    fresh = fresh.contiguous()
+    drawn = torch.empty_like(fresh)
+    slots, rows = buffer.shape[0], fresh.shape[0]
+    replaced = torch.empty(rows, dtype=torch.int64, device=buffer.device)
+    _native.CUDA.history_exchange(
+        *place(buffer),
+        buffer.data_ptr(),
+        fresh.data_ptr(),
+        drawn.data_ptr(),
+        counter.data_ptr(),
+        replaced.data_ptr(),
+        slots,
+        rows,
+        buffer.nbytes // slots if slots > 0 else 0,
+        seed,
+    )
+    torch.autograd.graph.increment_version((buffer, counter))
+    return drawn
+
+
 torch.library.register_fake("simgan_fast::history_exchange", _empty_drawn)
 torch.library.impl("simgan_fast::history_exchange", "CPU", _cpu)
+torch.library.impl("simgan_fast::history_exchange", "CUDA", _cuda)

@@ -8,9 +8,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from simgan_fast import _native
 from simgan_fast._native import AVAILABLE, C
 from simgan_fast.errors import InputError
-from simgan_fast.ops._choose import past_dispatcher, use_native
+from simgan_fast.ops._choose import past_dispatcher, place, use_native
 
 # The numbers are those of PatchReduction in csrc/patch_cross_entropy.h.
 _REDUCTIONS = {"mean": 0, "sum": 1, "image": 2, "none": 3}
@@ -24,15 +25,15 @@ def patch_cross_entropy(
     Class 1 is synthetic or refined, class 0 is real.
 
     Args:
-        logits: [n, 2, h, w], of any float type; the native kernel takes float32 on the CPU.
+        logits: [n, 2, h, w], of any float type; the kernels take float32, and on CUDA bfloat16 as well.
         target: 0 or 1 for all images, or [n] of them, bool or integer.
         reduction: "none" gives [n, h, w]; "image" [n], sums over patches; "sum" the sum over all; "mean" the mean over
             images of the sum over patches, as the paper has it.
         impl: "auto", "native" or "reference".
 
     Returns:
-        The loss. NaN and infinite logits do as in `torch.nn.functional.cross_entropy`: NaN or +inf in a patch gives
-        NaN, -inf in one class gives 0 or inf.
+        The loss, float32 where logits are of a half type. NaN and infinite logits do as in
+        `torch.nn.functional.cross_entropy`: NaN or +inf in a patch gives NaN, -inf in one class gives 0 or inf.
 
     Raises:
         InputError: wrong shapes or types, or a target that is neither 0 nor 1.
@@ -42,7 +43,7 @@ def patch_cross_entropy(
     """
     labels, label = _checked(logits, target, reduction)
     simple = impl == "auto" and AVAILABLE and logits.is_cpu and logits.dtype is torch.float32
-    if not (simple or use_native("patch_cross_entropy", impl, _obstacle(logits))):
+    if not (simple or use_native("patch_cross_entropy", impl, _obstacle(logits), logits.device)):
         return _patch_cross_entropy_reference(logits, target, reduction)
     if logits.requires_grad and torch.is_grad_enabled():
         apply = _apply_at_once if past_dispatcher(logits) else _PatchCrossEntropy.apply
@@ -86,15 +87,18 @@ def _bad_target(image: int) -> InputError:
 
 
 def _obstacle(logits: Tensor) -> str | None:
-    if not logits.is_cpu:
-        return f"there is no kernel for {logits.device.type}"
-    if logits.dtype is not torch.float32:
-        return f"there is no kernel for {logits.dtype}"
-    return None
+    if logits.dtype is torch.float32 or (logits.is_cuda and logits.dtype is torch.bfloat16):
+        return None
+    return f"there is no kernel for {logits.dtype} on {logits.device.type}"
+
+
+def _loss_dtype(logits: Tensor) -> torch.dtype:
+    # Sums over patches and images outgrow the 8 bits of bfloat16.
+    return torch.float32 if logits.dtype in (torch.bfloat16, torch.float16) else logits.dtype
 
 
 def _patch_cross_entropy_reference(logits: Tensor, target: int | Tensor, reduction: str) -> Tensor:
-    log_share = torch.log_softmax(logits, 1)  # [n, 2, h, w]
+    log_share = torch.log_softmax(logits, 1, dtype=_loss_dtype(logits))  # [n, 2, h, w]
     if isinstance(target, Tensor):
         # On an accelerator the check would make the host wait; while tracing it would break the graph.
         if target.is_cpu and not torch.compiler.is_compiling():
@@ -126,7 +130,8 @@ _backward_op = torch.ops.simgan_fast.patch_cross_entropy_backward.default
 def _empty_loss(logits: Tensor, target: Tensor | None, label: int, reduction: str) -> Tensor:
     n, _, h, w = logits.shape
     return logits.new_empty(
-        (n, h, w) if reduction == "none" else (n,) if reduction == "image" else ()
+        (n, h, w) if reduction == "none" else (n,) if reduction == "image" else (),
+        dtype=_loss_dtype(logits),
     )
 
 
@@ -184,14 +189,67 @@ def _backward_cpu(
     return gradient
 
 
+def _cuda(logits: Tensor, target: Tensor | None, label: int, reduction: str) -> Tensor:
+    loss = _empty_loss(logits, target, label, reduction)
+    logits, target, arguments = _cuda_arguments(logits, target, label, reduction)
+    where = place(logits)
+    sums = torch.empty(len(logits), dtype=torch.float64, device=logits.device)
+    ticket = _ticket(logits.device, where)
+    _native.CUDA.patch_cross_entropy(
+        *where, *arguments, loss.data_ptr(), sums.data_ptr(), ticket.data_ptr()
+    )
+    return loss
+
+
+def _backward_cuda(
+    grad: Tensor, logits: Tensor, target: Tensor | None, label: int, reduction: str
+) -> Tensor:
+    grad = grad.contiguous()
+    logits, target, arguments = _cuda_arguments(logits, target, label, reduction)
+    gradient = torch.empty_like(logits)
+    _native.CUDA.patch_cross_entropy_backward(
+        *place(logits), *arguments, grad.data_ptr(), gradient.data_ptr()
+    )
+    return gradient
+
+
+def _cuda_arguments(
+    logits: Tensor, target: Tensor | None, label: int, reduction: str
+) -> tuple[Tensor, Tensor | None, tuple[int, ...]]:
+    """What forward and backward have in common, with the tensors whose addresses it has."""
+    logits = logits.contiguous()
+    if target is not None:
+        target = target.to(torch.int64).contiguous()
+    n, _, h, w = logits.shape
+    address = 0 if target is None else target.data_ptr()
+    bf16 = logits.dtype is torch.bfloat16
+    arguments = (logits.data_ptr(), bf16, address, label, n, h * w, _REDUCTIONS[reduction])
+    return logits, target, arguments
+
+
+# Of each device and stream a zero by which blocks find out who is last; each launch leaves it zero.
+_tickets: dict[tuple[int, int], Tensor] = {}
+
+
+def _ticket(device: torch.device, where: tuple[int, int]) -> Tensor:
+    if (ticket := _tickets.get(where)) is None:
+        ticket = torch.zeros(1, dtype=torch.int32, device=device)
+        # What is made during capture is zero when the graph runs, and not before.
+        if not (device.type == "cuda" and torch.cuda.is_current_stream_capturing()):
+            _tickets[where] = ticket
+    return ticket
+
+
 torch.library.register_fake("simgan_fast::patch_cross_entropy", _empty_loss)
 torch.library.register_fake("simgan_fast::patch_cross_entropy_backward", _empty_gradient)
 torch.library.impl("simgan_fast::patch_cross_entropy", "CPU", _cpu)
 torch.library.impl("simgan_fast::patch_cross_entropy_backward", "CPU", _backward_cpu)
+torch.library.impl("simgan_fast::patch_cross_entropy", "CUDA", _cuda)
+torch.library.impl("simgan_fast::patch_cross_entropy_backward", "CUDA", _backward_cuda)
 
 
 def _forward(logits: Tensor, target: Tensor | None, label: int, reduction: str) -> Tensor:
-    run = _cpu if past_dispatcher(logits) else _op
+    run = (_cpu if logits.is_cpu else _cuda) if past_dispatcher(logits) else _op
     loss: Tensor = run(logits, target, label, reduction)
     return loss
 
@@ -205,20 +263,20 @@ def _differentiable_gradient(
         grad = grad / logits.shape[0]
     elif reduction == "image":
         grad = grad.view(-1, 1, 1)
-    slope = grad * (torch.softmax(logits, 1)[:, 1] - labels)
-    return torch.stack((-slope, slope), 1)
+    slope = grad * (torch.softmax(logits, 1, dtype=_loss_dtype(logits))[:, 1] - labels)
+    return torch.stack((-slope, slope), 1).to(logits.dtype)
 
 
 class _PatchCrossEntropy(torch.autograd.Function):
-    # The gradient of a mean or sum is computed on the way, up to the factor that arrives with `backward`: the
-    # exponential serves both. It is handed over once; a second backward computes it again from the logits.
+    # On the CPU the gradient of a mean or sum is computed on the way, up to the factor that arrives with `backward`:
+    # the exponential serves both. It is handed over once; a second backward computes it again from the logits.
     @staticmethod
     def forward(
         ctx: Any, logits: Tensor, target: Tensor | None, label: int, reduction: str
     ) -> Tensor:
         ctx.save_for_backward(logits, target)
         ctx.label, ctx.reduction, ctx.gradient = label, reduction, None
-        if reduction in ("mean", "sum") and past_dispatcher(logits):
+        if logits.is_cpu and reduction in ("mean", "sum") and past_dispatcher(logits):
             logits = logits.contiguous()
             ctx.gradient = torch.empty_like(logits)
             return _loss_and_gradient(logits, target, label, reduction, ctx.gradient)
@@ -234,7 +292,8 @@ class _PatchCrossEntropy(torch.autograd.Function):
             return gradient, None, None, None
         run: Callable[..., Tensor] = _backward_op
         if past_dispatcher(grad):
-            run = _differentiable_gradient if torch.is_grad_enabled() else _backward_cpu
+            native = _backward_cpu if grad.is_cpu else _backward_cuda
+            run = _differentiable_gradient if torch.is_grad_enabled() else native
         return run(grad, *ctx.saved_tensors, ctx.label, ctx.reduction), None, None, None
 
 

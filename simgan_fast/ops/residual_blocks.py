@@ -30,17 +30,19 @@ def residual_blocks(
 ) -> Tensor:
     """k >= 1 blocks in a row, each relu(x + conv(relu(conv(x, w1) + b1), w2) + b2).
 
-    One op for the whole row: the native kernel takes one image through all of it while it is in cache. It convolves by
-    Winograd's F(4x4, 3x3) in float32, and works on channels-last memory.
+    One op for the whole row, in float32 on channels-last memory. 3x3 filters are convolved by Winograd's F(4x4, 3x3),
+    one image going through all blocks while it is in cache; 7x7 ones by Fourier transforms of tiles of 16x16 pixels,
+    one convolution after the other, as images that want such filters are larger than a cache.
 
     Args:
         x: [n, c, h, w], of any float type; the native kernel takes float32 on the CPU, c a multiple of 8.
-        weights: for each block (w1, b1, w2, b2): w [c, c, 3, 3] or [c, c, 7, 7] as in `nn.Conv2d`, b [c]. The native
-            kernel takes 3x3.
+        weights: for each block (w1, b1, w2, b2): w [c, c, k, k], k = 3 or 7, as in `nn.Conv2d`, b [c]. The native
+            kernel takes one k for all.
         padding_mode: "zeros" or "reflect", as in `nn.Conv2d`; the output has the size of x.
         impl: "auto", "native" or "reference". The environment variable SIMGAN_FAST_CONV=direct makes "auto" the
             reference, that is torch's own direct convolutions.
-        tile: 4, 5 or 6, of Winograd's F(tile x tile, 3x3); None is 4, or what SIMGAN_FAST_CONV=winograd5 says.
+        tile: 4, 5 or 6, of Winograd's F(tile x tile, 3x3); None is 4, or what SIMGAN_FAST_CONV=winograd5 says. It does
+            nothing to 7x7 filters.
 
     Returns:
         [n, c, h, w], channels-last where it comes from the native kernel. NaN and infinity stay NaN or infinity, but
@@ -70,9 +72,10 @@ def residual_blocks(
 def _obstacle(x: Tensor, weights: Sequence[Block], padding_mode: str, impl: str) -> str | None:
     """Why the native kernel cannot run, or None."""
     flat = [tensor for block in weights for tensor in block]
-    if any(block[0].shape[-1] != 3 or block[2].shape[-1] != 3 for block in weights):
-        return "there is no kernel for 7x7 convolutions"
-    return _winograd.obstacle(x, flat, x.shape[1], padding_mode, impl)
+    size = weights[0][0].shape[-1]
+    if any(weight.shape[-1] != size for weight in flat[::2]):
+        return "there is no kernel for filters of different sizes"
+    return _winograd.obstacle(x, flat, x.shape[1], padding_mode, impl, size)
 
 
 def _check(x: Tensor, weights: Sequence[Block], padding_mode: str, tile: int | None) -> None:
@@ -142,7 +145,7 @@ _backward_op = torch.ops.simgan_fast.residual_blocks_backward.default
 def _fake(
     x: Tensor, weights: list[Tensor], reflect: bool, tile: int, keep: bool
 ) -> tuple[Tensor, Tensor]:
-    maps = x.new_empty(_winograd.maps_shape(x, x.shape[1], len(weights) // 2, tile, keep))
+    maps = x.new_empty(_winograd.maps_shape(x, weights, len(weights) // 2, tile, keep))
     return _winograd.empty_channels_last(x), maps
 
 
@@ -151,7 +154,7 @@ def _cpu(
 ) -> tuple[Tensor, Tensor]:
     x = x.contiguous(memory_format=torch.channels_last)
     y = _winograd.empty_channels_last(x)
-    maps = _winograd.kept_memory(x, x.shape[1], len(weights) // 2, tile, keep)
+    maps = _winograd.kept_memory(x, weights, len(weights) // 2, tile, keep)
     call = _winograd.Call(x, x.shape[1], weights, reflect, tile)
     C.residual_blocks(*call.head, x.data_ptr(), y.data_ptr(), maps.data_ptr() if keep else 0)
     return y, maps

@@ -36,7 +36,7 @@ def residual_network(
 ) -> Tensor:
     """Conv and ReLU, k residual blocks, conv 1x1: the refiner without its tanh.
 
-    The native kernel takes an image from its pixels to its refined pixels while it is in cache.
+    With 3x3 filters the native kernel takes an image from its pixels to its refined pixels while it is in cache.
 
     Args:
         images: [n, c_in, h, w], of any float type; the native kernel takes float32 on the CPU, c_in at most 8.
@@ -113,11 +113,9 @@ def _obstacle(
     impl: str,
 ) -> str | None:
     """Why the whole cannot run natively, or None. What `residual_blocks` refuses, it says itself."""
-    channels = first[0].shape[0]
-    if any(pair[0].shape[-1] != 3 for pair in (first, *(block[:2] for block in blocks))):
-        return "there is no kernel for 7x7 convolutions"
-    if any(w.shape != (channels, channels, 3, 3) for block in blocks for w in block[::2]):
-        return "the blocks have other channels"
+    channels, size = first[0].shape[0], first[0].shape[-1]
+    if any(w.shape != (channels, channels, size, size) for block in blocks for w in block[::2]):
+        return "the blocks have other channels, or filters of another size"
     if not blocks:
         return "there are no blocks"
     if (
@@ -127,7 +125,7 @@ def _obstacle(
     ):
         return f"there is no kernel for {images.shape[1]} to {len(last[1])} channels, only for at most {_MOST_CHANNELS}"
     flat = [tensor for pair in (*blocks, first, last) for tensor in pair]
-    return _winograd.obstacle(images, flat, channels, padding_mode, impl)
+    return _winograd.obstacle(images, flat, channels, padding_mode, impl, size)
 
 
 def _composed(
@@ -174,8 +172,7 @@ def _number(weights: list[Tensor]) -> int:
 def _fake(
     images: Tensor, weights: list[Tensor], reflect: bool, tile: int, keep: bool
 ) -> tuple[Tensor, Tensor]:
-    channels = weights[0].shape[0]
-    shape = _winograd.maps_shape(images, channels, _number(weights), tile, keep)
+    shape = _winograd.maps_shape(images, weights, _number(weights), tile, keep)
     return _empty_output(images, weights), images.new_empty(shape)
 
 
@@ -184,7 +181,7 @@ def _cpu(
 ) -> tuple[Tensor, Tensor]:
     images, channels = images.contiguous(), weights[0].shape[0]
     y = _empty_output(images, weights)
-    maps = _winograd.kept_memory(images, channels, _number(weights), tile, keep)
+    maps = _winograd.kept_memory(images, weights, _number(weights), tile, keep)
     call = _winograd.Call(images, channels, weights, reflect, tile, _ends(weights))
     C.residual_blocks(*call.head, images.data_ptr(), y.data_ptr(), maps.data_ptr() if keep else 0)
     return y, maps
@@ -194,10 +191,10 @@ def _fake_backward(
     grad: Tensor, images: Tensor, maps: Tensor, weights: list[Tensor], reflect: bool, tile: int
 ) -> tuple[Tensor, ...]:
     (first, first_bias, last, last_bias), blocks = weights[-4:], weights[:-4]
-    channels, in_channels = first.shape[:2]
+    channels, in_channels, size, _ = first.shape
     return (
         *_winograd.empty_block_gradients(blocks),
-        first.new_empty((channels, 3, 3, in_channels)),
+        first.new_empty((channels, size, size, in_channels)),
         first.new_empty(first_bias.shape),
         first.new_empty((last.shape[0], 1, 1, channels)),
         first.new_empty(last_bias.shape),

@@ -58,7 +58,21 @@ def curves(run: RunFacts) -> str:
             healthy=(0.05, 0.5),
         ),
     ]
+    if run.selection:
+        charts.append(_selection(run))
     return f'<div class="charts">{"".join(charts)}</div>{paragraph(NOTE)}'
+
+
+def _selection(run: RunFacts) -> str:
+    """The measure that the best refiner is chosen by, over the updates."""
+    updates, values = np.array(run.selection, np.float64).T
+    names = {"realism": "KID", "gaze": "mean gaze error, degrees"}
+    by = run.config.select_by
+    return line_chart(
+        [Line(names.get(by, by), updates, values)],
+        f"Selection by {by}, on images held out from training",
+        x_label="update",
+    )
 
 
 def _chart(

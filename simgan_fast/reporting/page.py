@@ -51,7 +51,7 @@ def page(
     name = escaped("/".join(run.folder.resolve().parts[-2:]))  # a demo's own is always `train`
     body = "".join(
         [
-            f"<header><h1>Training run {name}</h1>{paragraph(_state(run))}{_cards(run)}</header>",
+            f"<header><h1>Training run {name}</h1>{_state(run)}{_cards(run)}</header>",
             section("Warnings", _warnings(run.warnings)),
             section("Measures", *(_measure(key, value) for key, value in measures.items())),
             section("Samples", sample_pictures(run.samples)),
@@ -71,6 +71,17 @@ def page(
 
 
 def _state(run: RunFacts) -> str:
+    """How far the run is, and which refiner was selected, if one was."""
+    if run.selected is None:
+        return paragraph(_progress(run))
+    update, value = run.selected
+    by = run.config.select_by
+    return paragraph(
+        f"{_progress(run)} The refiner selected by {by} is that of update {update:,}, with {value:.4g}: best/."
+    )
+
+
+def _progress(run: RunFacts) -> str:
     if run.finished:
         return f"Finished after {run.total:,} updates."
     where = (

@@ -17,6 +17,8 @@ from simgan_fast.data.packed import is_packed
 from simgan_fast.data.packed_format import SET_FILE, read_description
 from simgan_fast.errors import InputError
 from simgan_fast.training.logging import COLUMNS
+from simgan_fast.training.selection import LOG as SELECTION_LOG
+from simgan_fast.training.selection import best_of
 
 MOST_BYTES = 100 << 20  # of a table: a million logged updates
 
@@ -55,6 +57,7 @@ class RunFacts:
     `preset`: the one with the fewest other settings; `changed`: the names of those. `update`: the last one that was
     logged, of `total`. `checkpoint`: the update of the newest one. `metrics`: a column [rows] per number of
     metrics.csv, NaN where it is empty. `warnings`: (update, text). `samples`: (update, file), in order.
+    `selection`: (update, value) of each measurement of the refiner; `selected`: those of the best, which is kept.
     """
 
     folder: Path
@@ -71,6 +74,8 @@ class RunFacts:
     phases: list[PhaseTime]
     warnings: list[tuple[int, str]]
     samples: list[tuple[int, Path]]
+    selection: list[tuple[int, float]]
+    selected: tuple[int, float] | None
 
 
 def run_facts(folder: str | Path) -> RunFacts:
@@ -103,6 +108,10 @@ def run_facts(folder: str | Path) -> RunFacts:
         phases=_phase_times(phase, metrics, totals, max(update, checkpoint or 0)),
         warnings=_warnings(folder / "warnings.csv"),
         samples=_numbered(folder / "samples", "png"),
+        selection=[
+            (int(row["update"]), _number(row.get("value"))) for row in _rows(folder / SELECTION_LOG)
+        ],
+        selected=best_of(folder),
     )
 
 

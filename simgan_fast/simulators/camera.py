@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from simgan_fast.errors import InputError
+from simgan_fast.histogram import equalised
 from simgan_fast.simulators.eye_domains import Floats, Range, spread
 
 # ITU-T T.81, table K.1: the luminance quantisation that JPEG encoders scale by quality
@@ -207,20 +208,3 @@ def _dct() -> Floats:
     rows = np.cos(np.pi * (2 * i + 1) * k / 16) * np.where(k == 0, np.sqrt(0.125), 0.5)
     basis: Floats = rows.astype(np.float32)
     return basis
-
-
-def equalised(images: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    """Histogram-equalise uint8 images [n, h, w] one by one, by OpenCV's equalizeHist formula.
-
-    MPIIGaze's normalisation ends with this step. A picture of one grey stays as it is.
-    """
-    n, pixels = len(images), images[0].size
-    offset = (np.arange(n) * 256)[:, None, None]
-    counts = np.bincount((images + offset).ravel(), minlength=256 * n).reshape(n, 256)
-    below = counts.cumsum(1)
-    darkest = np.take_along_axis(counts, (counts > 0).argmax(1)[:, None], 1)
-    table = np.rint((below - darkest) * 255.0 / np.maximum(pixels - darkest, 1)).clip(0, 255)
-    single = darkest[:, 0] == pixels
-    table[single] = np.arange(256)
-    flat = images.reshape(n, -1).astype(np.intp)
-    return np.take_along_axis(table.astype(np.uint8), flat, 1).reshape(images.shape)

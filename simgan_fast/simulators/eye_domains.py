@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, fields, replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
+
+if TYPE_CHECKING:
+    from _typeshed import DataclassInstance
 
 Floats = NDArray[Any]  # float32 throughout; numpy's stubs widen mixed expressions to float64
 Range = tuple[float, float]
@@ -149,8 +152,8 @@ CAMERA = replace(
 DOMAINS = {"plain": PLAIN, "camera": CAMERA}
 
 
-def draw_traits(domain: EyeDomain, rng: np.random.Generator, n: int) -> Traits:
-    """Draw n sets of traits, each [n, 1, 1]; a trait's values do not depend on the other ranges."""
+def draw_traits(domain: DataclassInstance, rng: np.random.Generator, n: int) -> Traits:
+    """Draw n sets of traits, [n, 1, 1] of each of a domain's ranges; a trait's values do not depend on the others."""
     names = [field.name for field in fields(domain)]
     unit = rng.random((n, len(names), 1, 1), dtype=np.float32)
     return {name: spread(getattr(domain, name), unit[:, i]) for i, name in enumerate(names)}

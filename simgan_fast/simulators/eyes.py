@@ -14,6 +14,7 @@ from simgan_fast.simulators.eye_domains import DOMAINS, Floats, Range, Traits, d
 from simgan_fast.simulators.eye_geometry import Eye, build_eye, pixel_pitch
 from simgan_fast.simulators.eye_scene import Scene, sub_pixel_grid
 from simgan_fast.simulators.eye_shading import shade
+from simgan_fast.simulators.stream import Batch, batches
 
 BLOCK = 16  # images drawn and rendered together; part of the definition of every image
 SMALLEST, LARGEST = 16, 2048
@@ -22,7 +23,7 @@ GAZE_YAW: Range = (-25.0, 25.0)
 
 
 @dataclass(frozen=True)
-class EyeBatch:
+class EyeBatch(Batch):
     """Some consecutive images of a simulated set, with their labels.
 
     images: uint8 [n, 1, h, w]. labels, float32: `gaze` [n, 3], the unit line of sight in the
@@ -31,18 +32,6 @@ class EyeBatch:
     ... of 8 points of the upper lid from the nasal (left) to the temporal corner, then 8 of the
     lower lid. start: the number of the first image.
     """
-
-    images: NDArray[np.uint8]
-    labels: dict[str, Floats]
-    start: int
-
-    def __len__(self) -> int:
-        return len(self.images)
-
-    def __getitem__(self, part: slice) -> EyeBatch:
-        first = part.indices(len(self))[0]
-        labels = {name: values[part] for name, values in self.labels.items()}
-        return EyeBatch(self.images[part], labels, self.start + first)
 
 
 def simulate_eyes(
@@ -69,7 +58,7 @@ def simulate_eyes(
     """
     _check(domain, size, batch_size, count=count, seed=seed, start=start)
     simulator = _Simulator(seed, (int(size[0]), int(size[1])), domain)
-    return _batches(simulator, start, count, batch_size)
+    return batches(simulator.block, BLOCK, start, count, batch_size)
 
 
 def _check(domain: str, size: tuple[int, int], batch_size: int, **numbers: int) -> None:
@@ -84,24 +73,6 @@ def _check(domain: str, size: tuple[int, int], batch_size: int, **numbers: int) 
         raise InputError(
             f"simulate_eyes: size is {size}; give (height, width), each {SMALLEST} to {LARGEST}"
         )
-
-
-def _batches(simulator: _Simulator, start: int, count: int, batch_size: int) -> Iterator[EyeBatch]:
-    held: list[EyeBatch] = []
-    for block in range(start // BLOCK, -(-(start + count) // BLOCK)):
-        first = block * BLOCK
-        held.append(simulator.block(block)[max(start - first, 0) : start + count - first])
-        while sum(map(len, held)) >= batch_size:
-            whole = _joined(held)
-            yield whole[:batch_size]
-            held = [whole[batch_size:]]
-    if sum(map(len, held)):
-        yield _joined(held)
-
-
-def _joined(parts: list[EyeBatch]) -> EyeBatch:
-    labels = {k: np.concatenate([part.labels[k] for part in parts]) for k in parts[0].labels}
-    return EyeBatch(np.concatenate([part.images for part in parts]), labels, parts[0].start)
 
 
 class _Simulator:

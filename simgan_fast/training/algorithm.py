@@ -14,15 +14,20 @@ from torch.optim import SGD, Adam, Optimizer
 from simgan_fast.config import TrainingConfig
 from simgan_fast.models.discriminator import (
     GlobalDiscriminator,
+    HandPatchDiscriminator,
     PatchDiscriminator,
     probability_refined,
 )
 from simgan_fast.models.refiner import Refiner
-from simgan_fast.training.history import History
+from simgan_fast.training.history import History, SharedHistory
 from simgan_fast.training.losses import adversarial_loss, discriminator_loss, self_regularization
+from simgan_fast.training.processes import ALONE, Group, Processes
 
 # Name to a detached scalar, or to a function that computes it: done (and synchronised) only when logged.
 Metrics = dict[str, Tensor | Callable[[], Tensor]]
+Discriminator = PatchDiscriminator | HandPatchDiscriminator
+
+DROP = 0.25  # of the learning rates: 0.0002 to 0.00005 (paper, appendix)
 
 
 class Feed(Protocol):
@@ -41,6 +46,9 @@ class SimGAN:
     `synthetic` and `real` are feeds of the same image shape (c, h, w). One call of `step` is one
     pass through the outer loop of Algorithm 1; `pretrain_refiner` and `pretrain_discriminator` are
     one update each.
+
+    Where several `processes` train together each has a SimGAN, whose feeds give it its share of every mini-batch:
+    the updates are those of one process to rounding.
     """
 
     def __init__(
@@ -50,8 +58,10 @@ class SimGAN:
         synthetic: Feed,
         real: Feed,
         device: str = "cpu",
+        processes: Processes = ALONE,
     ) -> None:
         self.config, self.synthetic, self.real = config, synthetic, real
+        self.processes = processes
         self.refiner, self.discriminator = make_models(config, shape)
         for model in (self.refiner, self.discriminator):
             model.to(device=device, memory_format=torch.channels_last)  # type: ignore[call-overload]
@@ -61,11 +71,7 @@ class SimGAN:
         self.discriminator_optimizer = make_optimizer(
             config, self.discriminator, config.discriminator_learning_rate
         )
-        self.history = (
-            History(config.history, shape, seed=config.seed, device=device)
-            if config.history
-            else None
-        )
+        self.history = make_history(config, shape, device, processes)
 
     def step(self) -> Metrics:
         """K_g updates of the refiner, then K_d updates of the discriminator."""
@@ -76,6 +82,15 @@ class SimGAN:
             metrics |= self.update_discriminator()
         return metrics
 
+    def set_learning_rates(self, step: int) -> None:
+        """Those of step number `step`, counted from 0."""
+        dropped = 0 < self.config.learning_rate_drop <= step
+        for optimizer, rate in (
+            (self.refiner_optimizer, self.config.learning_rate),
+            (self.discriminator_optimizer, self.config.discriminator_learning_rate),
+        ):
+            optimizer.param_groups[0]["lr"] = rate * DROP if dropped else rate
+
     def update_refiner(self) -> Metrics:
         """One optimiser step on L_R = -log(1 - D(R(x))) + lambda |R(x) - x| (equation 4)."""
         synthetic = self.synthetic.next()
@@ -84,7 +99,7 @@ class SimGAN:
             adversarial = adversarial_loss(self.discriminator(refined))
         regularization = self_regularization(refined, synthetic)
         loss = adversarial + self.config.self_regularization * regularization
-        update(self.refiner_optimizer, loss)
+        self._update(self.refiner_optimizer, loss)
         follow(self.averaged, self.refiner, self.config.averaging)
         return {
             "loss_refiner": loss.detach(),
@@ -100,7 +115,7 @@ class SimGAN:
         logits = self.discriminator(torch.cat([refined, real]))
         logits_refined, logits_real = logits.split([len(refined), len(real)])
         loss = discriminator_loss(logits_refined, logits_real)
-        update(self.discriminator_optimizer, loss)
+        self._update(self.discriminator_optimizer, loss)
         return {"loss_discriminator": loss.detach(), **decisions(logits_refined, logits_real)}
 
     @torch.no_grad()
@@ -109,7 +124,7 @@ class SimGAN:
         if self.history is None:
             refined: Tensor = self.refiner(self.synthetic.next())
             return refined
-        fresh = self.refiner(self.synthetic.next(self.config.batch_size // 2))
+        fresh = self.refiner(self.synthetic.next(self.processes.share(self.config.batch_size // 2)))
         return torch.cat([fresh, self.history.exchange(fresh)])
 
     def pretrain_refiner(self) -> Metrics:
@@ -117,7 +132,7 @@ class SimGAN:
         synthetic = self.synthetic.next()
         refined = self.refiner(synthetic)
         loss = self_regularization(refined, synthetic)
-        update(self.refiner_optimizer, loss)
+        self._update(self.refiner_optimizer, loss)
         follow(self.averaged, self.refiner, self.config.averaging)
         return {"self_regularization": loss.detach(), **spread(refined.detach(), synthetic)}
 
@@ -125,10 +140,17 @@ class SimGAN:
         """One update of the discriminator before the game begins (paper 3.1: 200 of them)."""
         return self.update_discriminator()
 
+    def _update(self, optimizer: Optimizer, loss: Tensor) -> None:
+        """One optimiser step on the mean of the processes' losses."""
+        optimizer.zero_grad(set_to_none=True)
+        loss.backward()  # type: ignore[no-untyped-call]
+        self.processes.average_gradients(optimizer)
+        optimizer.step()
+
 
 def make_models(
     config: TrainingConfig, shape: tuple[int, int, int]
-) -> tuple[Refiner, PatchDiscriminator]:
+) -> tuple[Refiner, Discriminator]:
     """Both networks, their weights drawn from the seed and from nothing else."""
     channels, height, width = shape
     with torch.random.fork_rng(devices=[]):
@@ -140,7 +162,8 @@ def make_models(
             refiner.initialize_near_identity()
         if config.adversarial == "global":
             return refiner, GlobalDiscriminator((height, width), channels, config.padding_mode)
-        return refiner, PatchDiscriminator(channels, config.padding_mode)
+        kind = HandPatchDiscriminator if config.discriminator == "hands" else PatchDiscriminator
+        return refiner, kind(channels, config.padding_mode)
 
 
 def make_optimizer(config: TrainingConfig, model: nn.Module, learning_rate: float) -> Optimizer:
@@ -151,18 +174,24 @@ def make_optimizer(config: TrainingConfig, model: nn.Module, learning_rate: floa
     return Adam(model.parameters(), learning_rate, betas=betas, fused=True)
 
 
-def update(optimizer: Optimizer, loss: Tensor) -> None:
-    """One optimiser step on `loss`."""
-    optimizer.zero_grad(set_to_none=True)
-    loss.backward()  # type: ignore[no-untyped-call]
-    optimizer.step()
+def make_history(
+    config: TrainingConfig, shape: tuple[int, int, int], device: str, processes: Processes
+) -> History | None:
+    """The history, shared out where there are several processes; None where it is off."""
+    if not config.history:
+        return None
+    if isinstance(processes, Group):
+        return SharedHistory(
+            config.history, shape, seed=config.seed, processes=processes, device=device
+        )
+    return History(config.history, shape, seed=config.seed, device=device)
 
 
 @torch.no_grad()
 def follow(average: nn.Module, model: nn.Module, decay: float) -> None:
     """Move the weights of `average` a share 1 - `decay` of the way to those of `model`."""
-    for kept, new in zip(average.parameters(), model.parameters(), strict=True):
-        kept.lerp_(new, 1 - decay)
+    # One call: a kernel per group of tensors on CUDA, where one per tensor would cost a launch each.
+    torch._foreach_lerp_(list(average.parameters()), list(model.parameters()), 1 - decay)
 
 
 @contextmanager

@@ -6,6 +6,7 @@ import csv
 import math
 import os
 import sys
+import threading
 from collections.abc import Mapping
 from pathlib import Path
 from types import TracebackType
@@ -14,6 +15,7 @@ import torch
 from torch import Tensor
 
 from simgan_fast.errors import InputError
+from simgan_fast.files import written_whole
 from simgan_fast.models.refiner import Refiner
 from simgan_fast.ops.gather_normalize import to_uint8
 from simgan_fast.pictures import difference, image_grid, save_picture
@@ -47,16 +49,21 @@ class RunLog:
 
         self.run = run
         path, self._warnings = run / "metrics.csv", run / "warnings.csv"
-        kept = _rows_up_to(path, update, COLUMNS)
-        self._keep_warnings(_rows_up_to(self._warnings, update, WARNING_COLUMNS))
-        self._file = path.open("w", newline="")
+        _rewrite(path, rows_up_to(path, update, COLUMNS), COLUMNS)
+        if warnings := rows_up_to(self._warnings, update, WARNING_COLUMNS):
+            _rewrite(self._warnings, warnings, WARNING_COLUMNS)
+        else:
+            self._warnings.unlink(missing_ok=True)
+        self._file = path.open("a", newline="")
         self._csv = csv.DictWriter(self._file, COLUMNS, restval="")
-        self._csv.writeheader()
-        self._csv.writerows(kept)
-        self._file.flush()
-        self._events = SummaryWriter(
-            str(run / "tensorboard"), purge_step=update + 1 if update else None
-        )
+        self._hook, threading.excepthook = threading.excepthook, _said_again
+        try:
+            self._events = SummaryWriter(
+                str(run / "tensorboard"), purge_step=update + 1 if update else None
+            )
+        except BaseException:
+            threading.excepthook = self._hook
+            raise
 
     def metrics(self, phase: str, update: int, values: Mapping[str, float]) -> None:
         """One row; `update` counts the updates of all phases."""
@@ -83,11 +90,6 @@ class RunLog:
         with self._warnings.open("a", newline="") as file:
             csv.writer(file).writerows([WARNING_COLUMNS] * new + [[update, text]])
 
-    def _keep_warnings(self, rows: list[dict[str, str]]) -> None:
-        self._warnings.unlink(missing_ok=True)
-        for row in rows:
-            self.note(int(row["update"]), row["warning"])
-
     def __enter__(self) -> RunLog:
         return self
 
@@ -97,12 +99,43 @@ class RunLog:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        os.fsync(self._file.fileno())
-        self._file.close()
-        self._events.close()
+        try:
+            os.fsync(self._file.fileno())
+            self._file.close()
+            self._events.close()
+        finally:
+            threading.excepthook = self._hook
 
 
-def _rows_up_to(path: Path, update: int, columns: list[str]) -> list[dict[str, str]]:
+def _said_again(args: threading.ExceptHookArgs) -> None:
+    """Leave out the traceback of TensorBoard's thread on a full disk: the next call of its writer raises the error."""
+    if not issubclass(args.exc_type, OSError):
+        threading.__excepthook__(args)
+
+
+class NoLog(RunLog):
+    """What a process has that does not write: takes the same calls and does nothing."""
+
+    def __init__(self) -> None:
+        pass
+
+    def metrics(self, phase: str, update: int, values: Mapping[str, float]) -> None:
+        pass
+
+    def samples(self, update: int, pictures: Mapping[str, Tensor]) -> None:
+        pass
+
+    def alert(self, update: int, text: str) -> None:
+        pass
+
+    def note(self, update: int, text: str) -> None:
+        pass
+
+    def __exit__(self, *_: object) -> None:
+        pass
+
+
+def rows_up_to(path: Path, update: int, columns: list[str]) -> list[dict[str, str]]:
     """Rows of an older file that the checkpoint at `update` has seen; a half-written last line is dropped.
 
     Columns that an older version did not write come back as they are left out.
@@ -118,6 +151,14 @@ def _rows_up_to(path: Path, update: int, columns: list[str]) -> list[dict[str, s
         return [
             row for row in rows if _number(row.get("update")) <= update and None not in row.values()
         ]
+
+
+def _rewrite(path: Path, rows: list[dict[str, str]], columns: list[str]) -> None:
+    """Whole or not at all: what earlier runs have written is not to be lost while this one begins."""
+    with written_whole(path, "w") as file:
+        table = csv.DictWriter(file, columns, restval="")
+        table.writeheader()
+        table.writerows(rows)
 
 
 def _number(text: str | None) -> float:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import csv
+import math
 import signal
 import threading
 import time
@@ -14,11 +16,13 @@ from types import FrameType
 from torch import Tensor
 
 from simgan_fast.errors import Interrupted, TrainingDiverged
+from simgan_fast.files import folder_locked, remove_leftovers
 from simgan_fast.models.refiner import Refiner
-from simgan_fast.progress import Progress
+from simgan_fast.progress import Progress, say
 from simgan_fast.training.algorithm import Metrics, SimGAN, scalars
 from simgan_fast.training.diagnostics import Diagnostics, require_finite_weights
-from simgan_fast.training.logging import RunLog, sample_rows
+from simgan_fast.training.logging import NoLog, RunLog, sample_rows
+from simgan_fast.training.selection import Selection
 from simgan_fast.training.state import Done, save_checkpoint
 
 
@@ -33,7 +37,7 @@ class Phase:
 
 
 class Run:
-    """One folder, one SimGAN, and how far it is.
+    """One folder, one SimGAN, and how far it is. Of several processes the first alone writes and shows.
 
     `samples` are two batches (synthetic, real) [n, c, h, w] in [-1, 1] that every sample grid
     shows.
@@ -51,10 +55,12 @@ class Run:
                 simgan.pretrain_discriminator,
                 b,
             ),
-            Phase("train", config.steps, simgan.step, per_step),
+            Phase("train", config.steps, self._step, per_step),
         ]
         self.done: Done = {phase.name: 0 for phase in self.phases}
         self.diagnostics = Diagnostics()
+        self.processes = simgan.processes
+        self.selection: Selection | None = None  # what keeps the best refiner, if anything does
 
     @property
     def update(self) -> int:
@@ -62,18 +68,49 @@ class Run:
         return sum(self.done.values())
 
     def finish(self) -> Refiner:
-        """Do what is left of every phase, then write the refiner for use elsewhere."""
-        with stop_requests() as stop, RunLog(self.folder, update=self.update) as log:
-            try:
-                for phase in self.phases:
-                    self._do(phase, log, stop)
-                self._checkpoint()
-            except TrainingDiverged as error:
-                log.note(self.update, f"stopped: {error}")
-                raise
-            log.samples(self.update, sample_rows(self.simgan.averaged, *self.samples))
-        self.simgan.averaged.save_pretrained(self.folder / "refiner")
+        """Do what is left of every phase, then write the refiner for use elsewhere.
+
+        Raises InputError while another process, not of this run, trains in the same folder.
+        """
+        complaint = f"{self.folder} is being trained by another process just now."
+        with stop_requests() as stop:
+            if not self.processes.first:
+                return self._finish(stop, NoLog())
+            with folder_locked(self.folder, complaint):
+                for folder in ("", "checkpoints", "samples", "refiner"):
+                    remove_leftovers(self.folder / folder)
+                if self.selection:
+                    self.selection.resume(self.update)
+                with RunLog(self.folder, update=self.update) as log:
+                    refiner = self._finish(stop, log)
+                refiner.save_pretrained(self.folder / "refiner", measures=self._measures())
+                return refiner
+
+    def _finish(self, stop: StopRequest, log: RunLog) -> Refiner:
+        try:
+            for phase in self.phases:
+                self._do(phase, log, stop)
+            self._checkpoint()
+        except TrainingDiverged as error:
+            log.note(self.update, f"stopped: {error}")
+            raise
+        log.samples(self.update, sample_rows(self.simgan.averaged, *self.samples))
         return self.simgan.averaged.eval()
+
+    def _measures(self) -> dict[str, object]:
+        """For the model card: settings that say most, and the last row of metrics.csv."""
+        config = self.simgan.config
+        settings = {
+            name: getattr(config, name) for name in ("steps", "batch_size", "self_regularization")
+        }
+        with (self.folder / "metrics.csv").open(newline="") as file:
+            last = list(csv.DictReader(file))[-1:]
+        shown = {name: row[name] for row in last for name in _SHOWN if row.get(name)}
+        return {**settings, **shown}
+
+    def _step(self) -> Metrics:
+        self.simgan.set_learning_rates(self.done["train"])
+        return self.simgan.step()
 
     def _do(self, phase: Phase, log: RunLog, stop: StopRequest) -> None:
         config, began = self.simgan.config, time.monotonic()
@@ -81,7 +118,11 @@ class Run:
         if first >= phase.total:
             return
         with Progress(
-            phase.total * phase.images, "image", phase.name, first * phase.images
+            phase.total * phase.images,
+            "image",
+            phase.name,
+            first * phase.images,
+            quiet_for=0.0 if self.processes.first else math.inf,
         ) as progress:
             while self.done[phase.name] < phase.total:
                 metrics = phase.update()
@@ -96,13 +137,22 @@ class Run:
                     self._log(log, phase, metrics, times, progress)
                 if phase.name == "train" and done % config.sample_every == 0:
                     log.samples(self.update, sample_rows(self.simgan.averaged, *self.samples))
-                if done % config.checkpoint_every == 0 or stop.signal:
+                if phase.name == "train" and self.selection:
+                    self._consider(self.selection, done, last)
+                stopped = self.processes.most(stop.signal)
+                if done % config.checkpoint_every == 0 or stopped:
                     self._checkpoint()
-                if stop.signal:
+                if stopped:
                     raise Interrupted(
-                        stop.signal,
+                        stopped,
                         f"stopped; continue with: simgan-fast train --resume {self.folder}",
                     )
+
+    def _consider(self, selection: Selection, done: int, last: bool) -> None:
+        """Measure the averaged refiner after every `selection.every` steps and after the last."""
+        if done % selection.every == 0 or last:
+            value = selection.consider(self.update, self.simgan.averaged)
+            say(f"selection: update {self.update}: {value:.4g}")
 
     def _log(
         self,
@@ -112,7 +162,7 @@ class Run:
         times: dict[str, float],
         progress: Progress,
     ) -> None:
-        values = scalars(metrics)
+        values = self.processes.means(scalars(metrics))
         log.metrics(phase.name, self.update, {**times, **values})
         shown = [f"{name}={values[name]:.3g}" for name in _SHOWN if name in values]
         progress.note(" ".join([*shown, f"feed={times['feed_seconds'] / times['seconds']:.1%}"]))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import re
 from pathlib import Path
@@ -23,23 +24,29 @@ KEPT = 3  # newest checkpoints of a run that stay on disk
 Done = dict[str, int]  # updates done of each phase of a run
 
 
-def checkpoint_path(folder: Path, done: Done) -> Path:
-    """File of the checkpoint after `done`; names sort in the order of time."""
-    return folder / f"update-{sum(done.values()):08d}.safetensors"
+def checkpoint_path(folder: Path, update: int) -> Path:
+    """File of the checkpoint after `update` updates of all phases; names sort in the order of time."""
+    return folder / f"update-{update:08d}.safetensors"
 
 
 def save_checkpoint(folder: Path, simgan: SimGAN, done: Done) -> Path:
-    """Write weights, optimisers, history and positions; then drop all but the newest checkpoints."""
-    path = checkpoint_path(folder, done)
+    """Write weights, optimisers, history and positions; then drop all but the newest checkpoints.
+
+    The first of several processes writes, and all must call it. What is written does not depend on their number.
+    """
+    path, tensors = checkpoint_path(folder, sum(done.values())), _tensors(simgan)
+    if not simgan.processes.first:
+        return path
     numbers = {
         "format": RUN_FORMAT,
+        "sha256": _sha256(tensors),
         "done": done,
-        "synthetic_position": simgan.synthetic.position,
-        "real_position": simgan.real.position,
+        "synthetic_position": simgan.synthetic.position * simgan.processes.world,
+        "real_position": simgan.real.position * simgan.processes.world,
         "history_filled": simgan.history.filled if simgan.history else 0,
     }
     with written_whole(path) as file:
-        file.write(save(_tensors(simgan), metadata={"simgan_fast": json.dumps(numbers)}))
+        file.write(save(tensors, metadata={"simgan_fast": json.dumps(numbers)}))
     for old in sorted(folder.glob("update-*.safetensors"))[:-KEPT]:
         old.unlink()
     return path
@@ -47,14 +54,18 @@ def save_checkpoint(folder: Path, simgan: SimGAN, done: Done) -> Path:
 
 def latest_checkpoint(folder: Path) -> Path:
     """The newest checkpoint of a run; InputError where there is none."""
-    found = sorted(
-        path for path in folder.glob("*") if re.fullmatch(r"update-\d+\.safetensors", path.name)
-    )
-    if not found:
+    update = latest_update(folder)
+    if update < 0:
         raise InputError(
             f"{folder} holds no checkpoint: the run stopped before its first one, start it anew."
         )
-    return found[-1]
+    return checkpoint_path(folder, update)
+
+
+def latest_update(folder: Path) -> int:
+    """How many updates the newest checkpoint of a run has behind it, -1 where there is none."""
+    names = (re.fullmatch(r"update-(\d+)\.safetensors", path.name) for path in folder.glob("*"))
+    return max((int(name[1]) for name in names if name), default=-1)
 
 
 def load_checkpoint(path: Path, simgan: SimGAN) -> Done:
@@ -84,11 +95,25 @@ def _read(path: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
     try:
         with safe_open(path, framework="pt") as file:
             numbers = json.loads((file.metadata() or {})["simgan_fast"])
-            return numbers, {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a dict)
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a dict)
     except (SafetensorError, KeyError, json.JSONDecodeError, OSError) as error:
         raise InputError(
             f"{path} is not a whole checkpoint ({error}); delete it and resume from the one before."
         ) from None
+    if numbers.get("sha256", "") not in ("", _sha256(tensors)):  # older versions wrote none
+        raise InputError(
+            f"{path} is damaged: its SHA-256 is another; delete it and resume from the one before."
+        )
+    return numbers, tensors
+
+
+def _sha256(tensors: dict[str, Tensor]) -> str:
+    digest = hashlib.sha256()
+    for name, tensor in sorted(tensors.items()):
+        digest.update(name.encode())
+        if tensor.numel():
+            digest.update(tensor.view(-1).view(torch.uint8).numpy().data)
+    return digest.hexdigest()
 
 
 def _tensors(simgan: SimGAN) -> dict[str, Tensor]:
@@ -99,7 +124,7 @@ def _tensors(simgan: SimGAN) -> dict[str, Tensor]:
             tensors |= {f"{name}_optimizer.{index}.{key}": value for key, value in state.items()}
     tensors |= {f"averaged.{key}": value for key, value in simgan.averaged.state_dict().items()}
     if simgan.history is not None:
-        tensors["history.images"] = simgan.history.images[: simgan.history.filled]
+        tensors["history.images"] = simgan.history.kept()
         tensors["history.counter"] = simgan.history.counter
     return {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
 
@@ -112,11 +137,9 @@ def _restore(simgan: SimGAN, tensors: dict[str, Tensor], numbers: dict[str, Any]
         )
     simgan.averaged.load_state_dict(_below(tensors, "averaged"))
     if simgan.history is not None:
-        simgan.history.filled = numbers["history_filled"]
-        simgan.history.images[: simgan.history.filled] = tensors["history.images"]
-        simgan.history.counter.copy_(tensors["history.counter"])
-    simgan.synthetic.position = numbers["synthetic_position"]
-    simgan.real.position = numbers["real_position"]
+        simgan.history.restore(tensors["history.images"], tensors["history.counter"])
+    simgan.synthetic.position = numbers["synthetic_position"] // simgan.processes.world
+    simgan.real.position = numbers["real_position"] // simgan.processes.world
 
 
 def _optimizer_state(

@@ -19,6 +19,7 @@ namespace {
 struct Case {
     int64_t images, height, width, channels, blocks, tile, threads;
     bool reflect;
+    int64_t size = 3;  // of the filters
 };
 
 int64_t reflected(int64_t i, int64_t size) {
@@ -31,8 +32,9 @@ void taps(const Case& c, const Visit& visit) {
     for (int64_t n = 0; n < c.images; ++n)
         for (int64_t y = 0; y < c.height; ++y)
             for (int64_t x = 0; x < c.width; ++x)
-                for (int64_t tap = 0; tap < 9; ++tap) {
-                    int64_t row = y + tap / 3 - 1, column = x + tap % 3 - 1;
+                for (int64_t tap = 0; tap < c.size * c.size; ++tap) {
+                    int64_t row = y + tap / c.size - c.size / 2;
+                    int64_t column = x + tap % c.size - c.size / 2;
                     if (c.reflect) {
                         row = reflected(row, c.height);
                         column = reflected(column, c.width);
@@ -43,30 +45,32 @@ void taps(const Case& c, const Visit& visit) {
                 }
 }
 
-// weight [co][ci][9], maps [pixels][channels].
+// weight [co][ci][taps], maps [pixels][channels].
 Doubles convolved(const Case& c, const Doubles& in, const Floats32& weight, const Floats32& bias) {
     Doubles out(in.size());
+    const int64_t all = c.size * c.size;
     for (size_t i = 0; i < out.size(); ++i) out[i] = bias[i % c.channels];
     taps(c, [&](int64_t to, int64_t from, int64_t tap) {
         for (int64_t co = 0; co < c.channels; ++co)
             for (int64_t ci = 0; ci < c.channels; ++ci)
                 out[to * c.channels + co] += static_cast<double>(in[from * c.channels + ci]) *
-                                             weight[(co * c.channels + ci) * 9 + tap];
+                                             weight[(co * c.channels + ci) * all + tap];
     });
     return out;
 }
 
-// Gradient of the input; adds to those of weight [co][9][ci] and bias.
+// Gradient of the input; adds to those of weight [co][taps][ci] and bias.
 Doubles adjoint(const Case& c, const Doubles& in, const Doubles& gradient, const Floats32& weight,
                 double* grad_weight, double* grad_bias) {
     Doubles grad_in(in.size());
+    const int64_t all = c.size * c.size;
     for (size_t i = 0; i < gradient.size(); ++i) grad_bias[i % c.channels] += gradient[i];
     taps(c, [&](int64_t to, int64_t from, int64_t tap) {
         for (int64_t co = 0; co < c.channels; ++co)
             for (int64_t ci = 0; ci < c.channels; ++ci) {
                 const double g = gradient[to * c.channels + co];
-                grad_in[from * c.channels + ci] += g * weight[(co * c.channels + ci) * 9 + tap];
-                grad_weight[(co * 9 + tap) * c.channels + ci] += g * in[from * c.channels + ci];
+                grad_in[from * c.channels + ci] += g * weight[(co * c.channels + ci) * all + tap];
+                grad_weight[(co * all + tap) * c.channels + ci] += g * in[from * c.channels + ci];
             }
     });
     return grad_in;
@@ -89,20 +93,22 @@ bool run(const Case& c, std::mt19937& random) {
         for (float& value : values) value = normal(random) * scale;
         return values;
     };
-    const int64_t convolutions = 2 * c.blocks, size = c.channels * c.channels * 9;
+    const int64_t convolutions = 2 * c.blocks, taps = c.size * c.size,
+                  size = c.channels * c.channels * taps;
     const int64_t pixels = c.images * c.height * c.width * c.channels;
     std::vector<Floats32> weights, biases;
     std::vector<Convolution> views;
     for (int64_t i = 0; i < convolutions; ++i) {
-        weights.push_back(numbers(size, 0.3f / std::sqrt(static_cast<float>(c.channels))));
+        weights.push_back(numbers(size, 0.9f / std::sqrt(static_cast<float>(c.channels * taps))));
         // Far from zero: no ReLU stands on its edge, where rounding decides about a gradient.
         biases.push_back(numbers(c.channels, 0.1f));
         for (int64_t j = 0; j < c.channels; ++j) biases[i][j] += j % 3 == 0 ? -30.0f : 30.0f;
     }
     for (int64_t i = 0; i < convolutions; ++i)
-        views.push_back({weights[i].data(), {c.channels * 9, 9, 3, 1}, biases[i].data()});
-    const ResidualBlocks p{c.images,     c.height,  c.width, c.channels, c.blocks,
-                           views.data(), c.reflect, c.tile,  c.threads,  nullptr};
+        views.push_back(
+            {weights[i].data(), {c.channels * taps, taps, c.size, 1}, biases[i].data()});
+    const ResidualBlocks p{c.images,  c.height, c.width,   c.channels, c.blocks, views.data(),
+                           c.reflect, c.tile,   c.threads, nullptr,    c.size};
     const Floats32 x = numbers(pixels, 1), grad = numbers(pixels, 1);
 
     std::vector<Doubles> read;
@@ -140,27 +146,30 @@ bool run(const Case& c, std::mt19937& random) {
                              error(grad_w, grad_weight), error(grad_b, grad_bias)};
     bool good = true;
     for (const double e : errors) good = good && e < 2e-5;
-    std::printf("%s %lldx %lldx%lldx%lld %lld blocks F(%lld) %s: %.1e %.1e %.1e %.1e %.1e %s\n",
-                cpu_level().c_str(), (long long)c.images, (long long)c.height, (long long)c.width,
-                (long long)c.channels, (long long)c.blocks, (long long)c.tile,
-                c.reflect ? "reflect" : "zeros", errors[0], errors[1], errors[2], errors[3],
-                errors[4], good ? "" : "TOO LARGE");
+    std::printf(
+        "%s %lldx %lldx%lldx%lld %lld blocks %lldx%lld F(%lld) %s: %.1e %.1e %.1e %.1e %.1e %s\n",
+        cpu_level().c_str(), (long long)c.images, (long long)c.height, (long long)c.width,
+        (long long)c.channels, (long long)c.blocks, (long long)c.size, (long long)c.size,
+        (long long)c.tile, c.reflect ? "reflect" : "zeros", errors[0], errors[1], errors[2],
+        errors[3], errors[4], good ? "" : "TOO LARGE");
     return good;
 }
 
 // With ends, whose values and gradients the Python tests check: here only that all is written, and
 // nothing beside it.
 bool run_ends(const Case& c, int64_t in, int64_t out) {
-    const Floats32 weight(9 * c.channels * c.channels, 0.01f), bias(c.channels, 0.1f);
-    const Floats32 first(c.channels * in * 9, 0.1f), last(out * c.channels, 0.1f), shift(out, 1.0f);
-    const std::vector<Convolution> views(2 * c.blocks,
-                                         {weight.data(), {c.channels * 9, 9, 3, 1}, bias.data()});
+    const int64_t taps = c.size * c.size;
+    const Floats32 weight(taps * c.channels * c.channels, 0.01f), bias(c.channels, 0.1f);
+    const Floats32 first(c.channels * in * taps, 0.1f), last(out * c.channels, 0.1f),
+        shift(out, 1.0f);
+    const std::vector<Convolution> views(
+        2 * c.blocks, {weight.data(), {c.channels * taps, taps, c.size, 1}, bias.data()});
     const RefinerEnds ends{in,
                            out,
-                           {first.data(), {in * 9, 9, 3, 1}, bias.data()},
+                           {first.data(), {in * taps, taps, c.size, 1}, bias.data()},
                            {last.data(), {c.channels, 1, 1, 1}, shift.data()}};
-    const ResidualBlocks p{c.images,     c.height,  c.width, c.channels, c.blocks,
-                           views.data(), c.reflect, c.tile,  c.threads,  &ends};
+    const ResidualBlocks p{c.images,  c.height, c.width,   c.channels, c.blocks, views.data(),
+                           c.reflect, c.tile,   c.threads, &ends,      c.size};
     const int64_t pixels = c.images * c.height * c.width;
     const PaddedMap map = padded_map(p);
     const Floats32 x(pixels * in, 0.5f), grad(pixels * out, 1.0f);
@@ -193,11 +202,18 @@ int main() {
             good &= run({5, 9, 7, 24, 1, tile, 2, reflect}, random);
             good &= run({1, 13, 5 * tile + 3, 32, 1, tile, 1, reflect}, random);
         }
+    for (const bool reflect : {false, true}) {
+        good &= run({1, 4, 5, 8, 2, 4, 1, reflect, 7}, random);
+        good &= run({3, 10, 21, 24, 1, 4, 2, reflect, 7}, random);
+        good &= run({40, 4, 11, 8, 1, 4, 3, reflect, 7}, random);
+    }
+    good &= run({1, 1, 1, 8, 1, 4, 1, false, 7}, random);
     good &= run({1, 1, 1, 8, 1, 4, 1, false}, random);
     good &= run({18, 1, 3, 8, 1, 5, 4, false}, random);
     good &= run_ends({3, 5, 11, 24, 2, 4, 2, true}, 1, 1);
     good &= run_ends({2, 9, 2, 8, 1, 5, 3, true}, 3, 2);
     good &= run_ends({5, 1, 1, 16, 1, 6, 1, false}, 2, 3);
+    good &= run_ends({3, 5, 11, 24, 2, 4, 2, true, 7}, 3, 2);
     forget_weights();
     release_scratch();
     return good ? 0 : 1;

@@ -3,6 +3,7 @@
 #include "cpu/direct_impl.h"
 #include "cpu/dispatch.h"
 #include "cpu/ends_impl.h"
+#include "cpu/fourier_impl.h"
 #include "cpu/gather_normalize_impl.h"
 #include "cpu/map_impl.h"
 #include "cpu/patch_cross_entropy_impl.h"
@@ -19,6 +20,7 @@ const CpuKernels avx512_kernels = {
     {winograd_kernels<4>(), winograd_kernels<5>(), winograd_kernels<6>()},
     map_kernels(),
     end_kernels(),
-    direct_kernels()};
+    direct_kernels(),
+    fourier_kernels()};
 
 }  // namespace simgan_fast

@@ -16,6 +16,7 @@ import warnings
 import zlib
 from collections.abc import Iterator, Mapping
 from functools import partial
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -27,14 +28,11 @@ from simgan_fast.data.decode import Loaded
 from simgan_fast.data.image_files import Rejected
 from simgan_fast.data.isolation import Isolated
 from simgan_fast.data.readers import Sample, left_out, needed, reason_of
-from simgan_fast.depth import Box
+from simgan_fast.depth import JOINTS, VALUES, Box
 from simgan_fast.errors import InputError
 
 KINDS, CROPS = ("depth", "synthdepth"), ("box", "mask", "none")
-VALUES = ("millimetres", "paper", "metric")
 VIEWS = (1, 2, 3)
-JOINTS = (0, 3, 6, 9, 12, 15, 18, 21, 24, 25, 27, 30, 31, 32)  # of the 36; the last is the palm
-MARGIN = 10  # pixels around the hand, before the box is made square
 FRAMES = 1 << 17  # more than that is damage, and is not read
 # SciPy trips over its own feet too: UnboundLocalError is a NameError.
 _DAMAGED = (
@@ -66,8 +64,10 @@ class NYUHandsReader:
 
     Labels: `joints` 14 x (x, y) in pixels of the crop; `joints_xyz` 14 x (x, y, z) in mm, x right, y
     up, z away from the camera; `centre`, the depth of the palm in mm; `box`, left, top, right and bottom of the crop in
-    pixels of the whole image. An image that is damaged, has no synthetic one to crop by, or no joints is left out and
-    listed in rejects.csv. Frames without an image are passed over, so that a part of the set can be read.
+    pixels of the whole image; `frame`, its number in its part of the set, and `view`, its camera. An image that is
+    damaged, has no synthetic one to crop by, no depth in its crop, or no joints, or joints behind the camera, is left
+    out and listed in rejects.csv; so is depth of 8 bits, or in metres. Frames without an image are passed over, so that
+    a part of the set can be read; of all views, those that a frame lacks are listed.
 
     Raises InputError for a folder that holds no such images, a joint_data.mat that cannot be read, an unknown option,
     and where SciPy is not installed.
@@ -104,7 +104,8 @@ class NYUHandsReader:
 
     @property
     def labels(self) -> Mapping[str, int]:
-        return {"joints": 2 * len(JOINTS), "joints_xyz": 3 * len(JOINTS), "centre": 1, "box": 4}
+        joints = {"joints": 2 * len(JOINTS), "joints_xyz": 3 * len(JOINTS)}
+        return {**joints, "centre": 1, "box": 4, "frame": 1, "view": 1}
 
     @property
     def pixel_labels(self) -> frozenset[str]:
@@ -118,35 +119,41 @@ class NYUHandsReader:
         return len(self._frames)
 
     def __iter__(self) -> Iterator[Sample]:
-        for name, place, uvd, xyz in self._frames:
-            if uvd is None or xyz is None:
-                yield left_out(name, "joint_data.mat has no such frame", self.title)
-            elif not (np.isfinite(uvd).all() and np.isfinite(xyz).all() and 0 < xyz[-1, 2] < 65536):
-                yield left_out(name, "its joints are no numbers, or behind the camera", self.title)
+        for name, place, uvd, xyz, absent in self._frames:
+            reason = absent or _problem(uvd, xyz)
+            if reason:
+                yield left_out(name, reason, self.title)
             else:
                 file = place / name.rpartition("/")[2]
                 load = partial(_load, file, (self.kind, self.crop, self.values), uvd, xyz)
                 yield Sample(name, load, source=self.title, nearest=True)
 
     def _of(self, prefix: str, place: Path, views: tuple[int, ...]) -> Iterator[Any]:
-        """Name, folder, and joints (u, v, d) and (x, y, z) [14, 3] of each image; None where there are none."""
+        """Name, folder, joints (u, v, d) and (x, y, z) [14, 3] or None, and why it is absent, of each image."""
         uvd, xyz = (
             _joints(place / "joint_data.mat", name, views) for name in ("joint_uvd", "joint_xyz")
         )
         pattern = re.compile(rf"{self.kind}_([123])_([0-9]{{7}})\.png")
-        found = [pattern.fullmatch(file.name) for file in sorted(place.iterdir())]
-        for match in found:
-            if match is not None and int(match[1]) in views:
-                view, row = views.index(int(match[1])), int(match[2]) - 1
-                known = 0 <= row < min(uvd.shape[1], xyz.shape[1])
-                joints = (uvd[view, row], xyz[view, row]) if known else (None, None)
-                yield prefix + match[0], place, *joints
+        matches = (pattern.fullmatch(file.name) for file in place.iterdir())
+        found = {(int(match[1]), int(match[2])) for match in matches if match is not None}
+        found = {(view, frame) for view, frame in found if view in views}
+        for view, frame in sorted(set(product(views, {frame for _, frame in found}))):
+            known = 0 < frame <= min(uvd.shape[1], xyz.shape[1])
+            rows = views.index(view), frame - 1
+            joints = (uvd[rows], xyz[rows]) if known else (None, None)
+            absent = "" if (view, frame) in found else "missing: its frame lacks this view"
+            yield f"{prefix}{self.kind}_{view}_{frame:07d}.png", place, *joints, absent
 
 
 def _load(file: Path, options: tuple[str, str, str], uvd: np.ndarray, xyz: np.ndarray) -> Loaded:
     """uint16 [h, w] of one file, cropped and encoded, and its labels; the crop is that of the synthetic image."""
     kind, crop, values = options
+    view, number = file.stem.split("_")[1:]
     depth, centre = _read(file), float(xyz[-1, 2])
+    if 0 < depth.max() < depths.NEAREST:
+        raise Rejected(
+            f"its largest depth is {depth.max()}: that seems to be metres, and millimetres are wanted"
+        )
     box: Box = (0, 0, depths.WIDTH, depths.HEIGHT)
     if crop != "none":
         rendered = file.with_name(f"synthdepth{file.name[len(kind) :]}")
@@ -155,31 +162,25 @@ def _load(file: Path, options: tuple[str, str, str], uvd: np.ndarray, xyz: np.nd
         if crop == "mask":
             depth = np.where(synthetic > 0, depth, 0).astype(np.uint16)
         depth = depths.crop_depth(depth, box)
+    if not depth.any():
+        raise Rejected("there is no depth in its crop: it is all background")
     labels = {
         "joints": (uvd[:, :2] - np.array(box[:2], np.float32)).reshape(-1),
         "joints_xyz": xyz.reshape(-1),
         "centre": np.array([centre]),
         "box": np.array(box),
+        "frame": np.array([int(number)]),
+        "view": np.array([int(view)]),
     }
-    if values == "paper":
-        depth = depths.encode_paper(depth)
-    elif values == "metric":
-        depth = depths.encode_metric(depth, centre)
-    return Loaded(depth, labels)
+    return Loaded(depths.encoded(depth, values, centre), labels)
 
 
 def hand_box(synthetic: np.ndarray) -> Box:
-    """Left, top, right, bottom of the square around the pixels of a synthetic depth image, MARGIN larger than they are.
-
-    It may reach over the border. Raises Rejected where there is no such pixel.
-    """
-    rows, columns = (np.flatnonzero((synthetic > 0).any(axis)) for axis in (1, 0))
-    if not len(rows):
+    """The square around the pixels with depth (of a synthetic image); raises Rejected where there is none."""
+    box = depths.hand_box(synthetic)
+    if box is None:
         raise Rejected("its synthetic image is empty: there is no hand to crop around")
-    edges = [(int(line[0]) - MARGIN, int(line[-1]) + 1 + MARGIN) for line in (columns, rows)]
-    side = max(last - first for first, last in edges)
-    left, top = ((first + last - side) // 2 for first, last in edges)
-    return left, top, left + side, top + side
+    return box
 
 
 def _read(file: Path) -> np.ndarray:
@@ -195,7 +196,23 @@ def _read(file: Path) -> np.ndarray:
         raise Rejected(f"{file.name} is missing") from None
     except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
         raise Rejected(f"{file.name} is damaged or cut off: {error}") from None
+    red, green, blue = pixels.transpose(2, 0, 1)
+    if red.any() and (red == green).all() and (red == blue).all():
+        raise Rejected(f"{file.name} is grey of 8 bits: want depth in mm, 256 green + blue")
     return depths.decode_nyu(pixels)
+
+
+def _problem(uvd: np.ndarray | None, xyz: np.ndarray | None) -> str:
+    """Why joints [14, 3] in pixels and mm cannot be used, or ''."""
+    if uvd is None or xyz is None:
+        return "joint_data.mat has no such frame"
+    if not (np.isfinite(uvd).all() and np.isfinite(xyz).all()):
+        return "its joints are no numbers"
+    if not (xyz[:, 2].min() > 0 and xyz[:, 2].max() < 65536):
+        return "some of its joints are behind the camera, or farther than 65 m"
+    if xyz[-1, 2] < depths.NEAREST:
+        return f"its palm is {xyz[-1, 2]:.3g} mm away: that seems to be metres, and millimetres are wanted"
+    return ""
 
 
 def _splits(folder: Path) -> list[tuple[str, Path]]:

@@ -1,0 +1,77 @@
+// The module simgan_fast._cuda: as csrc/bindings.cpp, but the addresses are of memory on a CUDA
+// device, and with them come the device's number and a stream.
+#include <pybind11/pybind11.h>
+
+#include "cuda/runtime.h"
+#include "gather_normalize.h"
+#include "history_exchange.h"
+#include "patch_cross_entropy.h"
+
+namespace py = pybind11;
+using namespace simgan_fast;
+
+namespace {
+
+template <typename T>
+T* at(uintptr_t address) {
+    return reinterpret_cast<T*>(address);
+}
+
+void history_exchange(int device, uintptr_t stream, uintptr_t buffer, uintptr_t fresh,
+                      uintptr_t drawn, uintptr_t counter, uintptr_t replaced, int64_t slots,
+                      int64_t rows, int64_t row_bytes, uint64_t seed) {
+    const DeviceGuard guard("history_exchange", device);
+    history_exchange_cuda(
+        {at<unsigned char>(buffer), at<unsigned char>(fresh), at<unsigned char>(drawn),
+         at<int64_t>(counter), slots, rows, row_bytes, seed, 0},
+        at<int64_t>(replaced), at<void>(stream));
+}
+
+void gather_normalize(int device, uintptr_t stream, uintptr_t images, uintptr_t indices,
+                      uintptr_t flips, uintptr_t out, int64_t available, int64_t count,
+                      int64_t lines, int64_t width, int64_t bytes, bool bf16) {
+    const DeviceGuard guard("gather_normalize", device);
+    gather_normalize_cuda({at<void>(images), at<int64_t>(indices), at<bool>(flips),
+                           bf16 ? nullptr : at<float>(out), count, lines, width, bytes, 0},
+                          available, bf16 ? at<uint16_t>(out) : nullptr, at<void>(stream));
+}
+
+PatchCrossEntropyCuda patches_of(uintptr_t logits, bool bf16, uintptr_t target, int64_t label,
+                                 int64_t images, int64_t patches, int64_t reduction) {
+    return {{bf16 ? nullptr : at<float>(logits), at<int64_t>(target), label, images, patches,
+             static_cast<PatchReduction>(reduction)},
+            bf16 ? at<uint16_t>(logits) : nullptr,
+            nullptr,
+            nullptr};
+}
+
+void patch_cross_entropy(int device, uintptr_t stream, uintptr_t logits, bool bf16,
+                         uintptr_t target, int64_t label, int64_t images, int64_t patches,
+                         int64_t reduction, uintptr_t loss, uintptr_t sums, uintptr_t ticket) {
+    const DeviceGuard guard("patch_cross_entropy", device);
+    auto call = patches_of(logits, bf16, target, label, images, patches, reduction);
+    call.sums = at<double>(sums);
+    call.ticket = at<uint32_t>(ticket);
+    patch_cross_entropy_cuda(call, at<float>(loss), at<void>(stream));
+}
+
+void patch_cross_entropy_backward(int device, uintptr_t stream, uintptr_t logits, bool bf16,
+                                  uintptr_t target, int64_t label, int64_t images, int64_t patches,
+                                  int64_t reduction, uintptr_t grad, uintptr_t grad_logits) {
+    const DeviceGuard guard("patch_cross_entropy_backward", device);
+    patch_cross_entropy_backward_cuda(
+        patches_of(logits, bf16, target, label, images, patches, reduction), at<float>(grad),
+        at<void>(grad_logits), at<void>(stream));
+}
+
+}  // namespace
+
+PYBIND11_MODULE(_cuda, m) {
+    m.doc() = "The CUDA kernels of simgan_fast: raw addresses in, no checks. Use simgan_fast.ops.";
+    m.def("obstacle", &cuda_obstacle);
+    const py::call_guard<py::gil_scoped_release> no_gil;  // a full launch queue blocks
+    m.def("history_exchange", &history_exchange, no_gil);
+    m.def("gather_normalize", &gather_normalize, no_gil);
+    m.def("patch_cross_entropy", &patch_cross_entropy, no_gil);
+    m.def("patch_cross_entropy_backward", &patch_cross_entropy_backward, no_gil);
+}

@@ -1,0 +1,73 @@
+"""The CUDA kernels compiled for the emulator (csrc/emulator/README.md): how to build with it, and its schedules."""
+
+from __future__ import annotations
+
+import importlib.util
+import sysconfig
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import torch
+from compilers import together
+
+ROOT = Path(__file__).parents[1]
+CSRC = ROOT / "csrc"
+EMULATOR = sorted((CSRC / "emulator").glob("*.cpp"))
+KERNELS = sorted(each for each in (CSRC / "cuda").glob("*.cu") if each.stem != "runtime")
+# pybind11 as torch carries it.
+PYTHON = [
+    f"-isystem{Path(torch.__file__).parent / 'include'}",
+    f"-isystem{sysconfig.get_path('include')}",
+]
+# No contraction of products and sums to fma: nvcc and g++ would choose differently.
+FLAGS = [
+    "-std=c++17",
+    "-Wall",
+    "-Wextra",
+    "-Werror",
+    "-Wno-unknown-pragmas",
+    "-ffp-contract=off",
+    "-fPIC",
+    f"-I{CSRC}",
+]
+SANITIZED = ["-fsanitize=address,undefined", "-fno-sanitize-recover=all"]
+# Order (forward, reverse, random), and whether greedy.
+SCHEDULES = [(order, greedy) for order in range(3) for greedy in (False, True)]
+
+
+def compile_all(folder: Path, sources: Iterable[Path], *options: str) -> list[str]:
+    """Objects of the sources; kernels (.cu) as C++."""
+    objects = {source: str(folder / f"{source.stem}{source.suffix}.o") for source in sources}
+    together(
+        ["g++", *FLAGS, *options, "-x", "c++", "-c", str(source), "-o", to]
+        for source, to in objects.items()
+    )
+    return list(objects.values())
+
+
+def build_module(folder: Path, *options: str) -> Path:
+    """All kernels with their bindings as one library, which holds the modules `_cuda` and `_emulator`."""
+    folder.mkdir(exist_ok=True)
+    bindings = [CSRC / "cuda" / "bindings.cpp", ROOT / "tests" / "native" / "emulated.cpp"]
+    objects = compile_all(folder, [*KERNELS, *EMULATOR], *options)
+    objects += compile_all(folder, bindings, *options, "-O0", "-fvisibility=hidden", *PYTHON)
+    together([["g++", "-shared", *options, *objects, "-o", str(folder / "emulated.so")]])
+    return folder / "emulated.so"
+
+
+def load_module(library: Path, name: str) -> Any:
+    """`_cuda`, which has the functions of simgan_fast._cuda, or `_emulator`: set_schedule, counters, reset_counters."""
+    spec = importlib.util.spec_from_file_location(name, library)
+    assert spec is not None and spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def build_program(folder: Path, source: Path, *options: str) -> Path:
+    """A test program, linked with the emulator."""
+    folder.mkdir(exist_ok=True)
+    objects = compile_all(folder, [source, *EMULATOR], *options)
+    together([["g++", *options, *objects, "-o", str(folder / source.stem)]])
+    return folder / source.stem

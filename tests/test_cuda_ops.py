@@ -1,0 +1,144 @@
+"""The ops on CUDA tensors: on a GPU where there is one, else on fake tensors, which have shapes and devices only."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+import torch
+from cases import (
+    EXCHANGES,
+    PATCH_GRADIENT,
+    PATCH_LOSS,
+    PATCH_SHAPES,
+    REDUCTIONS,
+    error,
+    labels_of,
+    logits_of,
+)
+from torch._subclasses.fake_tensor import FakeTensorMode
+
+from simgan_fast import _native
+from simgan_fast.errors import InputError
+from simgan_fast.ops import gather_normalize, history_exchange, patch_cross_entropy
+
+NO_GPU = "no GPU" if not torch.cuda.is_available() else _native.cuda_obstacle()
+needs_gpu = pytest.mark.skipif(NO_GPU is not None, reason=str(NO_GPU))
+
+
+@pytest.fixture
+def pretended(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As if there were a GPU and the kernels."""
+    monkeypatch.setattr(_native, "cuda_obstacle", lambda _=0: None)
+
+
+@pytest.mark.usefixtures("pretended")
+def test_shapes_types_and_devices_on_fake_tensors() -> None:
+    with FakeTensorMode():
+        images = torch.empty(9, 1, 35, 55, dtype=torch.uint8, device="cuda")
+        rows = torch.empty(4, dtype=torch.int64, device="cuda")
+        batch = gather_normalize(images, rows, dtype=torch.bfloat16, impl="native")
+        assert batch.is_cuda and batch.dtype == torch.bfloat16 and batch.shape == (4, 1, 35, 55)
+        buffer, fresh = (torch.empty(n, 1, 35, 55, device="cuda") for n in (8, 3))
+        counter = torch.empty(1, dtype=torch.int64, device="cuda")
+        drawn = torch.ops.simgan_fast.history_exchange(buffer, fresh, counter, 0)
+        assert drawn.is_cuda and drawn.shape == (3, 1, 35, 55)
+        logits = torch.empty(4, 2, 9, 14, dtype=torch.bfloat16, device="cuda")
+        loss = patch_cross_entropy(logits, 1, impl="native")
+        assert loss.is_cuda and loss.dtype == torch.float32 and loss.shape == ()
+        backward = torch.ops.simgan_fast.patch_cross_entropy_backward
+        gradient = backward(loss, logits, None, 1, "mean")
+        assert gradient.is_cuda and gradient.dtype == torch.bfloat16
+
+
+def test_why_there_is_no_kernel_is_said() -> None:
+    if NO_GPU is None:
+        pytest.skip("there is one")
+    with FakeTensorMode():
+        logits = torch.empty(4, 2, 9, 14, device="cuda")
+        with pytest.raises(InputError, match=r"impl='native' cannot run here: .*CUDA"):
+            patch_cross_entropy(logits, 1, impl="native")
+
+
+@needs_gpu
+@pytest.mark.parametrize(("slots", "rows", "trailing", "dtype"), EXCHANGES, ids=str)
+def test_history_exchange_on_a_gpu(
+    slots: int, rows: int, trailing: tuple[int, ...], dtype: torch.dtype
+) -> None:
+    before, fresh = ((torch.rand(n, *trailing) * 200).to(dtype) for n in (slots, rows))
+    buffers = [before.clone(), before.cuda()]
+    counters = [torch.tensor([9]), torch.tensor([9]).cuda()]
+    drawn = [
+        history_exchange(buffer, fresh.to(buffer.device), counter, seed=5, impl=impl)
+        for buffer, counter, impl in zip(buffers, counters, ("reference", "native"), strict=True)
+    ]
+    for pair in (buffers, counters, drawn):
+        assert torch.equal(pair[0], pair[1].cpu())
+
+
+@needs_gpu
+@pytest.mark.parametrize("out", [torch.float32, torch.bfloat16], ids=str)
+@pytest.mark.parametrize("dtype", [torch.uint8, torch.uint16], ids=str)
+@pytest.mark.parametrize("shape", [(5, 1, 35, 55), (3, 3, 2, 1), (2, 2, 3, 257)], ids=str)
+def test_gather_normalize_on_a_gpu(
+    shape: tuple[int, ...], dtype: torch.dtype, out: torch.dtype
+) -> None:
+    images = torch.randint(0, 256 if dtype is torch.uint8 else 65536, shape).to(dtype)
+    indices, flips = torch.tensor([len(images) - 1, 0, 0]), torch.tensor([True, False, True])
+    expected = gather_normalize(images, indices, flips, dtype=out, impl="reference")
+    moved = (each.cuda() for each in (images, indices, flips))
+    assert torch.equal(gather_normalize(*moved, dtype=out, impl="native").cpu(), expected)
+
+
+@needs_gpu
+@pytest.mark.parametrize("reduction", REDUCTIONS)
+@pytest.mark.parametrize("shape", PATCH_SHAPES[:-2], ids=str)
+def test_patch_cross_entropy_on_a_gpu(shape: tuple[int, ...], reduction: str) -> None:
+    for dtype, rounding in ((torch.float32, 0.0), (torch.bfloat16, 2.0**-8)):
+        logits = logits_of(shape, dtype).cuda().requires_grad_()
+        exact = logits.detach().double().requires_grad_()
+        labels = labels_of(shape[0]).cuda()
+        loss = patch_cross_entropy(logits, labels, reduction=reduction, impl="native")
+        expected = patch_cross_entropy(exact, labels, reduction=reduction, impl="reference")
+        (gradient,) = torch.autograd.grad(loss.sum(), logits)
+        (slope,) = torch.autograd.grad(expected.sum(), exact)
+        loss, expected = loss.detach(), expected.detach()
+        assert error(loss, expected, PATCH_LOSS.floor) < PATCH_LOSS.relative
+        assert error(gradient, slope, PATCH_GRADIENT.floor) < PATCH_GRADIENT.relative + rounding
+
+
+@needs_gpu
+def test_a_captured_graph_goes_on_by_itself() -> None:
+    """Three replays are three steps, on a stream that is not the default one."""
+    fresh = torch.rand(16, 1, 35, 55).cuda()
+    start = torch.rand(64, 1, 35, 55).cuda()
+    buffer, counter = start.clone(), torch.zeros(1, dtype=torch.int64, device="cuda")
+    history_exchange(buffer.clone(), fresh, counter.clone())  # modules are loaded before capture
+    patch_cross_entropy(logits_of((4, 2, 9, 14)).cuda(), 1)
+    graph = torch.cuda.CUDAGraph()
+    logits = logits_of((4, 2, 9, 14)).cuda()
+    with torch.cuda.graph(graph):
+        drawn = history_exchange(buffer, fresh, counter, seed=3)
+        loss = patch_cross_entropy(logits, 1)
+    expected, steps = start.clone(), torch.zeros(1, dtype=torch.int64, device="cuda")
+    for _ in range(3):
+        graph.replay()
+        twin = history_exchange(expected, fresh, steps, seed=3, impl="reference")
+        assert torch.equal(drawn, twin)
+        assert loss.item() == pytest.approx(float(patch_cross_entropy(logits, 1, impl="reference")))
+    assert torch.equal(buffer, expected) and counter.item() == 3
+
+
+LAUNCH = """
+import torch
+from simgan_fast import _native
+try:
+    _native.CUDA.history_exchange(0, 0, 4096, 4096, 4096, 4096, 4096, 8, 4, 16, 0)
+except RuntimeError as error:
+    print(error)
+"""
+
+
+@needs_gpu
+def test_an_error_surfaces_at_its_op(run_python: Callable[..., str]) -> None:
+    assert run_python(LAUNCH, SIMGAN_FAST_SYNC="1").startswith("history_exchange: CUDA says")

@@ -1,0 +1,48 @@
+"""The demo of hands in small: every part, what it leaves, and going on."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from simgan_fast import cli, preset
+from simgan_fast.errors import InputError
+from simgan_fast.jobs.demo import demo
+from simgan_fast.jobs.demo_hands import demo_hands, hands_table
+
+SMALL = {"width": 8, "blocks": 1, "batch_size": 4, "history": 8, "refiner_pretraining": 2}
+CONFIG = preset("demo-hands", **SMALL, discriminator_pretraining=2)
+
+
+def test_the_demo_of_hands(tmp_path: Path) -> None:
+    out = tmp_path / "demo"
+    summary = demo_hands(out, CONFIG, scale=0.002)
+    assert summary == json.loads((out / "summary.json").read_text())
+    arms = {"synthetic", "refined", "real_labels"}
+    for score in ("pck_5px", "pck_5px_std", "mean_joint_error_mm", "mean_joint_error_mm_std"):
+        assert set(summary[score]) == arms and all(value >= 0 for value in summary[score].values())
+    assert summary["seeds"] == 3
+    assert set(summary["seconds"]) == {"simulate", "train", "refine", "evaluate"}
+    assert set(summary["edge_noise"]) == {"synthetic", "refined", "camera"}
+    noise = summary["edge_noise"]
+    assert noise["camera"]["dropout_rate"] > noise["synthetic"]["dropout_rate"]
+    assert "points" in hands_table(summary) and "real_labels" in hands_table(summary)
+    assert (out / "samples.png").is_file() and (out / "report.html").is_file()
+    kept = (out / "summary.json").stat().st_mtime_ns
+    assert demo_hands(out, CONFIG, scale=0.002) == summary
+    assert (out / "summary.json").stat().st_mtime_ns == kept, "a finished demo is only read"
+    (out / "summary.json").unlink()
+    assert demo_hands(out, CONFIG, scale=0.002) == summary, "nothing that is there is done again"
+    with pytest.raises(InputError, match="other settings"):
+        demo_hands(out, CONFIG, scale=0.003)
+    with pytest.raises(InputError, match="other settings"):
+        demo(out, CONFIG, scale=0.002)
+
+
+def test_the_command_takes_the_subject(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main(["demo", "hands", "--out", str(tmp_path / "out"), "--scale", "0"]) == 2
+    assert "scale is 0" in capsys.readouterr().err
+    with pytest.raises(SystemExit):
+        cli.main(["demo", "feet"])

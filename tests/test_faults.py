@@ -1,0 +1,134 @@
+"""Plugs pulled: the quick part of `make faults`, full disks, two at the same work, damage, too little of anything."""
+
+from __future__ import annotations
+
+import os
+import resource
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from cases import TINY_RUN
+from faults import noise_set, prepare_job, refine_job, train_job
+from image_folders import save, smooth
+from killing import Job, ended_with, survived
+
+from simgan_fast import Refiner, preset, resume, train
+from simgan_fast.data import packed_writer
+from simgan_fast.errors import InputError
+from simgan_fast.files import folder_locked, folder_written_whole
+from simgan_fast.training.state import latest_checkpoint
+
+TESTS = Path(__file__).parent
+
+
+@pytest.mark.parametrize("job", [prepare_job, train_job, refine_job])
+def test_a_killed_command_loses_nothing(
+    job: Callable[[Path], Job], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(packed_writer, "SHARD_BYTES", 20 * 35 * 55)
+    assert survived(job(tmp_path), 3) == 3
+
+
+def own_mounts() -> bool:
+    """Whether this user may mount a disk that nobody else sees."""
+    command = ["unshare", "--map-root-user", "--mount", "true"]
+    return (
+        shutil.which("unshare") is not None and not subprocess.run(command, check=False).returncode
+    )
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(300)
+@pytest.mark.skipif(not own_mounts(), reason="unshare cannot make a mount namespace here")
+def test_a_full_disk_is_one_sentence_and_nothing_half_made(tmp_path: Path) -> None:
+    """Disks from 8 KB up to the first that is large enough, and one that cannot be written, for each command."""
+    disk, inputs = tmp_path / "disk", tmp_path / "inputs"
+    disk.mkdir()
+    for i in range(60):
+        save(inputs / "images" / f"{i}.png", smooth(12, 16, seed=i))
+    command = ["unshare", "--map-root-user", "--mount", sys.executable, TESTS / "full_disks.py"]
+    done = subprocess.run(
+        [*command, inputs, disk], capture_output=True, text=True, timeout=280, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.count(" ok\n") == 9
+
+
+@pytest.fixture
+def run(tmp_path: Path) -> Path:
+    """A finished run."""
+    raw = noise_set(tmp_path / "raw", 1)
+    train(raw, raw, tmp_path / "run", preset("eyes", **TINY_RUN))
+    return tmp_path / "run"
+
+
+def test_a_changed_byte_of_a_checkpoint_is_found(run: Path) -> None:
+    newest = latest_checkpoint(run / "checkpoints")
+    content = bytearray(newest.read_bytes())
+    content[-5] ^= 1  # of a weight: still a number
+    newest.write_bytes(content)
+    with pytest.raises(InputError, match=r"damaged: its SHA-256 is another; delete it and resume"):
+        resume(run)
+    newest.unlink()
+    resume(run)
+    assert latest_checkpoint(run / "checkpoints") == newest
+
+
+def test_one_process_trains_in_a_run_at_a_time(run: Path) -> None:
+    with folder_locked(run, ""), pytest.raises(InputError, match="is being trained by another"):
+        resume(run)
+
+
+def test_what_killed_writers_left_in_a_run_is_removed(run: Path) -> None:
+    left = [
+        run / "checkpoints" / ".update-1.safetensors.abc.part",
+        run / ".metrics.csv.abc.part",
+    ]
+    for file in left:
+        file.write_bytes(b"half")
+    resume(run)
+    assert not any(file.exists() for file in left)
+
+
+def test_a_folder_is_made_by_one_at_a_time_and_begins_empty(tmp_path: Path) -> None:
+    part = tmp_path / ".out.part"
+    (part / "sub").mkdir(parents=True)
+    (part / "sub" / "half.png").write_bytes(b"half")
+    with folder_written_whole(tmp_path / "out") as folder:
+        (folder / "whole").touch()
+        with (
+            pytest.raises(InputError, match="is being made by another process"),
+            folder_written_whole(tmp_path / "out"),
+        ):
+            pass
+    assert [path.name for path in tmp_path.iterdir()] == ["out"]
+    assert [path.name for path in (tmp_path / "out").iterdir()] == ["whole"]
+
+
+@pytest.mark.parametrize("more", [3, 4, 6])
+def test_too_few_file_descriptors_are_one_sentence(tmp_path: Path, more: int) -> None:
+    files = len(os.listdir("/proc/self/fd")) + more
+    raw, log = noise_set(tmp_path / "raw", 1), tmp_path / "log"
+    Refiner(in_channels=1, width=4, blocks=1).save_pretrained(tmp_path / "refiner")
+    settings = [f"--{key.replace('_', '-')}={value}" for key, value in TINY_RUN.items()]
+    sets = ["--synthetic", str(raw), "--real", str(raw)]
+    for command in (
+        ["train", *sets, "--out", str(tmp_path / "run"), *settings],
+        ["refine", str(tmp_path / "refiner"), str(raw), str(tmp_path / "refined")],
+    ):
+        code = ended_with(command, log, {resource.RLIMIT_NOFILE: files})
+        said = log.read_text()
+        assert (code == 0 or "Too many open files" in said) and "Traceback" not in said, said
+        assert code in (0, 2)
+
+
+def test_too_little_memory_is_one_sentence(tmp_path: Path) -> None:
+    raw, log = noise_set(tmp_path / "raw", 1), tmp_path / "log"
+    command = ["train", "--synthetic", str(raw), "--real", str(raw), "--out", str(tmp_path / "run")]
+    code = ended_with([*command, "--history", "200000000"], log, {resource.RLIMIT_AS: 16 << 30})
+    said = log.read_text()
+    assert code == 1 and "there is not enough memory" in said and "Traceback" not in said, said

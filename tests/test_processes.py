@@ -1,0 +1,188 @@
+"""Training by several processes: the updates, the checkpoints and the run of one, whoever is killed."""
+
+from __future__ import annotations
+
+import csv
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from cases import TINY_RUN
+from safetensors.torch import load_file
+
+from simgan_fast import preset, train
+from simgan_fast.data.packed_writer import PackedWriter
+from simgan_fast.errors import InputError
+from simgan_fast.training.processes import Processes
+
+SETTINGS = TINY_RUN | {
+    "history": 27,
+    "optimizer": "sgd",
+    "steps": 8,
+}  # sgd: no division by small gradients
+
+
+@pytest.fixture
+def sets(tmp_path: Path) -> list[str]:
+    """Two packed sets of 40 images."""
+    for seed, name in enumerate(["synthetic", "real"]):
+        images = np.random.default_rng(seed).integers(0, 256, (40, 1, 12, 16)).astype(np.uint8)
+        with PackedWriter(tmp_path / name, (1, 12, 16), shard_size=10) as writer:
+            writer.add(images, [f"{index}.png" for index in range(40)])
+    return [str(tmp_path / "synthetic"), str(tmp_path / "real")]
+
+
+# Four processes, of which the first one, two or four make up a group. Rank 0 checks what it gets.
+FOUR = """
+import os, sys, torch
+import torch.distributed as dist
+from pathlib import Path
+from safetensors.torch import load_file
+from simgan_fast.config import preset
+from simgan_fast.data.packed import open_packed
+from simgan_fast.jobs.train import _load_newest, _new_run
+from simgan_fast.training.processes import ALONE, Group
+from simgan_fast.training.run import Run
+
+folder, synthetic, real = Path(sys.argv[1]), open_packed(sys.argv[2]), open_packed(sys.argv[3])
+torch.set_num_threads(1)
+rank = 3
+for child in range(3):
+    if os.fork() == 0:
+        rank = child
+        break
+dist.init_process_group("gloo", f"file://{folder}/store", rank=rank, world_size=4)
+groups = {world: dist.new_group(range(world)) for world in (2, 4)}
+
+def run(name, world, **changes):
+    config = preset("eyes", **(SETTINGS | changes))
+    processes = ALONE if world == 1 else Group("cpu", groups[world])
+    return _new_run(folder / name, config, synthetic, real, "cpu", FEED, processes)
+
+def gradients(world):
+    simgan = run("none", world).simgan
+    found = []
+    for _ in range(9):  # past the moment when the history is full
+        simgan.update_discriminator()
+        found.append([p.grad.clone() for p in simgan.discriminator.parameters()])
+    simgan.update_refiner()
+    return [*found, [p.grad.clone() for p in simgan.refiner.parameters()]]
+
+def equal(ours, theirs, tolerance):
+    worst = max(float((a - b).norm() / b.norm()) for a, b in zip(ours, theirs, strict=True))
+    assert worst < tolerance, worst
+
+SETTINGS, FEED = eval(sys.argv[4]), "resident"
+for world in (2, 4):
+    if rank < world:
+        found = gradients(world)
+        for ours, theirs in zip(found, gradients(1), strict=True):
+            equal(ours, theirs, 1e-5)  # 4e-7 measured
+
+def resumed(name, world, steps):
+    if rank < world:
+        each = run(name, world, steps=steps)
+        _load_newest(each)
+        each.finish()
+    dist.barrier()
+
+resumed("alone", 1, 8) if rank == 0 else dist.barrier()
+for world, steps in ((2, 2), (1, 3), (4, 5), (1, 6), (2, 8)):
+    resumed("by turns", world, steps)
+FEED = "stream"
+resumed("stream", 2, 2)
+resumed("stream", 1, 4)
+if rank:
+    os._exit(0)
+dist.destroy_process_group()
+"""
+
+
+def same_state(one: Path, other: Path) -> None:
+    """The last checkpoints of two runs of SETTINGS hold the same, but for rounding."""
+    file = "checkpoints/update-00000018.safetensors"
+    expected, found = load_file(one / file), load_file(other / file)
+    assert found.keys() == expected.keys() and len(found["history.images"]) == SETTINGS["history"]
+    for name, tensor in expected.items():
+        torch.testing.assert_close(
+            found[name], tensor, rtol=0, atol=1e-5, msg=name
+        )  # 1.2e-7 measured
+
+
+def test_what_cannot_be_shared_out_is_refused() -> None:
+    processes = Processes()
+    processes.world = 3
+    assert processes.share(6) == 2
+    with pytest.raises(InputError, match="8 images, half a mini-batch, cannot be shared out to 3"):
+        processes.share(8)
+
+
+def test_an_environment_that_torchrun_did_not_make(
+    sets: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    monkeypatch.delenv("RANK", raising=False)
+    with pytest.raises(InputError, match="start with torchrun"):
+        train(*sets, tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+
+
+def test_one_two_and_four_processes(
+    sets: list[str], tmp_path: Path, run_python: Callable[..., str]
+) -> None:
+    for name in ("alone", "by turns", "stream"):
+        (tmp_path / name).mkdir()
+    run_python(FOUR, str(tmp_path), *sets, repr(SETTINGS))
+    same_state(tmp_path / "alone", tmp_path / "by turns")
+
+
+# As the command, but the second of two processes is killed once, two updates after a checkpoint.
+KILLED = """
+import os, signal, sys
+from simgan_fast.cli import main
+from simgan_fast.training.run import Run
+
+log = Run._log
+def log_or_die(run, *arguments):
+    if run.update == 17 and run.processes.rank == 1 and os.environ["TORCHELASTIC_RESTART_COUNT"] == "0":
+        os.kill(os.getpid(), signal.SIGKILL)
+    log(run, *arguments)
+
+Run._log = log_or_die
+sys.exit(main(sys.argv[1:]))
+"""
+
+
+def torchrun(script: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+    launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone"]
+    return subprocess.run(
+        [*launcher, "--nproc-per-node", "2", "--max-restarts", "1", str(script), *arguments],
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
+        capture_output=True,
+        text=True,
+        timeout=110,
+        check=False,
+    )
+
+
+def test_torchrun_replaces_a_killed_process(sets: list[str], tmp_path: Path) -> None:
+    script = tmp_path / "killed.py"
+    script.write_text(KILLED)
+    options = [
+        text
+        for name, value in SETTINGS.items()
+        for text in (f"--{name.replace('_', '-')}", str(value))
+    ]
+    run = ["--synthetic", sets[0], "--real", sets[1], "--out", str(tmp_path / "run")]
+    done = torchrun(script, "train", *run, *options)
+    assert done.returncode == 0, done.stderr
+    assert "another process of the run is gone" in done.stderr
+    train(*sets, tmp_path / "alone", preset("eyes", **SETTINGS))
+    same_state(tmp_path / "alone", tmp_path / "run")
+    with open(tmp_path / "run" / "metrics.csv", newline="") as file:
+        assert [int(row["update"]) for row in csv.DictReader(file)] == list(range(1, 19))
