@@ -33,6 +33,8 @@ glibc_only = pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="not g
 def test_memory_freed_is_used_again(run_python: Callable[..., str]) -> None:
     (_, usual), (done, kept) = (run_python(SCRIPT, way).split() for way in ("leave", "keep"))
     assert done == "True"
+    if int(usual) == 0:  # seen once, on a machine with much to do
+        pytest.skip("the system took no memory back")
     assert int(kept) < int(usual) / 10
 
 

@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from in_a_process import total
 from torch import Tensor
 from torch.utils.data import DataLoader, TensorDataset
 
@@ -121,17 +122,11 @@ def test_copied_and_pickled(refiner: Refiner) -> None:
         assert other.first.weight.data_ptr() != refiner.first.weight.data_ptr()
 
 
-def _total(refiner: Refiner, x: Tensor) -> float:
-    torch.set_num_threads(1)
-    with torch.inference_mode():
-        return float(refiner(x).sum())
-
-
 @pytest.mark.parametrize("method", ["fork", "spawn"])
 def test_in_other_processes(refiner: Refiner, method: str) -> None:
     x = images()
     with multiprocessing.get_context(method).Pool(1) as pool:
-        assert pool.apply(_total, (refiner, x)) == _total(refiner, x)
+        assert pool.apply(total, (refiner, x)) == total(refiner, x)
 
 
 def test_in_a_pool_of_threads(refiner: Refiner) -> None:
