@@ -11,7 +11,7 @@ import torch.utils.dlpack
 from torch import Tensor
 
 from simgan_fast.errors import InputError
-from simgan_fast.models.refiner import Refiner
+from simgan_fast.models.refiner import Refiner, read_refiner
 from simgan_fast.ops.gather_normalize import gather_normalize, to_uint8, to_uint16
 
 
@@ -37,7 +37,7 @@ def refine_array(images: Any, refiner: Refiner | str | Path, *, batch_size: int 
     """
     if batch_size < 1:
         raise InputError(f"batch_size is {batch_size}: it must be at least 1.")
-    refiner = refiner if isinstance(refiner, Refiner) else Refiner.from_pretrained(refiner)
+    refiner = read_refiner(refiner)
     given = _tensor(images)
     batch = _batch(given, refiner.config.in_channels)  # [n, c, h, w]
     refined = torch.empty_like(batch)
@@ -59,7 +59,9 @@ def _tensor(images: Any) -> Tensor:
         raise InputError(
             f"images is a {type(images).__name__}: want an array, NumPy's or DLPack's."
         )
-    tensor: Tensor = torch.utils.dlpack.from_dlpack(images)
+    tensor = (
+        images.detach() if isinstance(images, Tensor) else torch.utils.dlpack.from_dlpack(images)
+    )
     if tensor.dtype not in (torch.uint8, torch.uint16, torch.float32):
         raise _bad_type(tensor.dtype)
     return tensor
@@ -77,7 +79,8 @@ def _batch(images: Tensor, channels: int) -> Tensor:
             return images.reshape(-1, *images.shape[-3:]).permute(0, 3, 1, 2)
     elif grey and images.dim() in (2, 3):
         return images.reshape(-1, 1, *images.shape[-2:])
-    shapes = "[n, h, w, 1], [n, h, w] or [h, w]" if grey else f"[n, h, w, {channels}] or [h, w, c]"
+    colour = f"[n, h, w, {channels}] or [h, w, {channels}]"
+    shapes = "[n, h, w, 1], [n, h, w] or [h, w]" if grey else colour
     raise InputError(f"images have the shape {list(images.shape)}: want {shapes}.")
 
 

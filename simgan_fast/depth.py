@@ -23,22 +23,8 @@ MARGIN = 10  # pixels around a hand, before its box is made square
 HALF = 32767.5  # of the range of uint16
 NEAREST = 20.0  # mm: no hand is so near to a camera; such depth is in metres
 VALUES = ("millimetres", "paper", "metric")  # what `encoded` makes of depth
-JOINTS = (
-    0,
-    3,
-    6,
-    9,
-    12,
-    15,
-    18,
-    21,
-    24,
-    25,
-    27,
-    30,
-    31,
-    32,
-)  # that are evaluated, of NYU's 36; the last is the palm
+# That are evaluated, of NYU's 36; the last is the palm.
+JOINTS = (0, 3, 6, 9, 12, 15, 18, 21, 24, 25, 27, 30, 31, 32)
 BACKGROUND = 32768  # where `encode_paper` puts 0; a depth of PAPER_OFFSET itself goes to 32767
 
 Box = tuple[int, int, int, int]  # left, top, right, bottom in pixels of the whole image

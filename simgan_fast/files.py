@@ -109,9 +109,8 @@ def folder_resumable(
             yield part
             (part / LOCK_FILE).unlink()
             os.replace(part, path)  # replaces an empty folder too
-            (path / notes).unlink(
-                missing_ok=True
-            )  # not before: killed in between, all would be done again
+            # Only now: killed in between, all would be done again.
+            (path / notes).unlink(missing_ok=True)
             _sync(path.parent)
         except BaseException as failure:
             if isinstance(failure, InputError) or not keep():

@@ -103,7 +103,7 @@ def train_job(tmp_path: Path) -> Job:
     return Job(folder, arguments, (run / "refiner" / "config.json").exists, check, result)
 
 
-def refine_job(tmp_path: Path, format: str = "png") -> Job:
+def refine_job(tmp_path: Path) -> Job:
     """300 images in small batches, into a folder of files that is there whole or not at all."""
     Refiner(in_channels=1, width=4, blocks=1).save_pretrained(tmp_path / "refiner")
     source = noise_set(tmp_path / "raw", 5, count=300)
@@ -113,14 +113,13 @@ def refine_job(tmp_path: Path, format: str = "png") -> Job:
 
     def check() -> None:
         if out.exists():
-            assert len(list(out.glob("*.png"))) == 300 or format != "png"
+            assert len(list(out.glob("*.png"))) == 300
 
     def result() -> Facts:
         assert [path.name for path in folder.iterdir()] == ["refined"]
         return sorted((path.name, file_sha256(path)) for path in out.iterdir())
 
-    arguments = ["refine", str(tmp_path / "refiner"), str(source), str(out)]
-    arguments += ["--format", format, "--batch-size", "4"]
+    arguments = ["refine", str(tmp_path / "refiner"), str(source), str(out), "--batch-size", "4"]
     return Job(folder, lambda: arguments, out.exists, check, result)
 
 

@@ -315,3 +315,12 @@ def test_ema_is_averaging() -> None:
 
 def test_input_errors_are_value_errors() -> None:
     assert issubclass(InputError, ValueError)
+
+
+def test_every_format_is_fuzzed() -> None:
+    """`make fuzz` is not part of `make test`: a new format would be missed."""
+    from fuzz_readers import SOURCES
+
+    from simgan_fast.jobs.prepare import FORMATS
+
+    assert SOURCES.keys() == FORMATS.keys()

@@ -7,6 +7,7 @@ import resource
 import shutil
 import subprocess
 import sys
+import threading
 from collections.abc import Callable
 from pathlib import Path
 
@@ -20,6 +21,7 @@ from simgan_fast import Refiner, preset, resume, train
 from simgan_fast.data import packed_writer
 from simgan_fast.errors import InputError
 from simgan_fast.files import folder_locked, folder_written_whole
+from simgan_fast.training.logging import RunLog
 from simgan_fast.training.state import latest_checkpoint
 
 TESTS = Path(__file__).parent
@@ -76,6 +78,26 @@ def test_a_changed_byte_of_a_checkpoint_is_found(run: Path) -> None:
     newest.unlink()
     resume(run)
     assert latest_checkpoint(run / "checkpoints") == newest
+
+
+def test_only_tensorboards_threads_are_quiet(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """And what somebody had put in place for other threads is called, and back there afterwards."""
+    told: list[str] = []
+
+    def hook(args: threading.ExceptHookArgs) -> None:
+        told.append(str(args.exc_value))
+
+    def fail() -> None:
+        raise OSError("mine")
+
+    monkeypatch.setattr(threading, "excepthook", hook)
+    with RunLog(tmp_path):
+        thread = threading.Thread(target=fail)
+        thread.start()
+        thread.join()
+    assert told == ["mine"] and threading.excepthook is hook
 
 
 def test_one_process_trains_in_a_run_at_a_time(run: Path) -> None:

@@ -9,8 +9,10 @@ from typing import Any
 
 import pytest
 import torch
+from cases import TINY_RUN
+from faults import noise_set
 
-from simgan_fast import InputError, Refiner
+from simgan_fast import InputError, Refiner, preset, train
 
 huggingface_hub = pytest.importorskip("huggingface_hub")
 
@@ -88,11 +90,6 @@ def test_without_huggingface_hub(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_a_run_has_a_card_with_its_measures(tmp_path: Path) -> None:
-    from cases import TINY_RUN
-    from faults import noise_set
-
-    from simgan_fast import preset, train
-
     raw = noise_set(tmp_path / "raw", 1)
     train(raw, raw, tmp_path / "run", preset("eyes", **TINY_RUN))
     card = (tmp_path / "run" / "refiner" / "README.md").read_text()

@@ -148,21 +148,6 @@ except ImportError as error:
     assert printed[-1].startswith("The native part of simgan_fast is missing")
 
 
-def test_import_leaves_out_what_takes_long(run_python: Callable[..., str]) -> None:
-    """torch's compiler and TensorBoard take a second each."""
-    script = "import sys, simgan_fast; print([m for m in sys.modules if m in sys.argv[1:]])"
-    late = (
-        "torch._dynamo",
-        "tensorboard",
-        "h5py",
-        "scipy",
-        "flask",
-        "huggingface_hub",
-        "nvidia.dali",
-    )
-    assert run_python(script, *late).strip() == "[]"
-
-
 def test_what_there_is_of_cuda_is_a_constant_to_the_compiler() -> None:
     torch.compiler.reset()
 

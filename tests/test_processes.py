@@ -7,6 +7,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Callable
+from contextlib import nullcontext
 from pathlib import Path
 
 import numpy as np
@@ -129,6 +130,20 @@ def test_an_environment_that_torchrun_did_not_make(
     monkeypatch.delenv("RANK", raising=False)
     with pytest.raises(InputError, match="start with torchrun"):
         train(*sets, tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize("option", [{"size": (12, 16)}, {"labelled": "photographs"}])
+def test_what_several_processes_do_not_do(
+    sets: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, option: dict[str, object]
+) -> None:
+    two = Processes()
+    two.world = 2
+    monkeypatch.setattr("simgan_fast.jobs.train.processes_of", lambda _: nullcontext(two))
+    with pytest.raises(InputError, match="neither a size nor a labelled set"):
+        train(*sets, tmp_path / "run", **option)  # type: ignore[arg-type]
+    with pytest.raises(InputError, match="several processes cannot select yet"):
+        train(*sets, tmp_path / "run", preset("eyes", **SETTINGS, select_by="realism"))
     assert not (tmp_path / "run").exists()
 
 

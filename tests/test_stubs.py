@@ -14,7 +14,17 @@ from simgan_fast import _native
 
 KINDS = {"int": "SupportsInt", "list": "Sequence", "str": "str", "bool": "bool", "None": "None"}
 # What a whole job needs and the models do not: each takes long to import.
-HEAVY = ("pyarrow", "PIL", "scipy", "huggingface_hub", "tensorboard", "nvidia.dali", "flask")
+HEAVY = (
+    "pyarrow",
+    "PIL",
+    "scipy",
+    "h5py",
+    "huggingface_hub",
+    "tensorboard",
+    "nvidia.dali",
+    "flask",
+    "torch._dynamo",
+)
 
 
 def stub() -> dict[str, ast.FunctionDef]:

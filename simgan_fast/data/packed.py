@@ -29,8 +29,6 @@ from simgan_fast.errors import InputError
 if TYPE_CHECKING:
     import torch
 
-SHARD_BYTES = 64 << 20  # of images, held in memory until the shard is written
-
 
 def is_packed(path: str | Path) -> bool:
     """Whether `path` is a folder that says it is a packed set, of whatever version."""

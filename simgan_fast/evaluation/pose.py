@@ -33,6 +33,7 @@ from simgan_fast.evaluation.side_by_side import side_by_side
 from simgan_fast.evaluation.summaries import plus_minus, summary
 from simgan_fast.models.stacked_hourglass import STRIDE
 from simgan_fast.progress import Progress
+from simgan_fast.tables import plain
 
 __all__ = [
     "Hands",
@@ -147,12 +148,7 @@ def pose_table(results: Mapping[str, Any]) -> str:
         f"joints outside of their image, not scored: {results['joints_outside']}; images without depth, left out: "
         f"{skipped}\n"
     )
-    return "\n".join([*_aligned(rows), notes, *_aligned(joints)])
-
-
-def _aligned(rows: Sequence[Sequence[str]]) -> list[str]:
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    return ["  ".join(map(str.ljust, row, widths)).rstrip() for row in rows]
+    return "\n".join([plain(rows), notes, plain(joints)])
 
 
 def _like(test: Hands, name: str, labelled: LabelledSet) -> Hands:

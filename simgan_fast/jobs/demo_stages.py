@@ -13,7 +13,7 @@ from typing import Any, ClassVar
 
 from simgan_fast.config import TrainingConfig
 from simgan_fast.errors import InputError
-from simgan_fast.files import write_json, written_whole
+from simgan_fast.files import write_json
 from simgan_fast.jobs.refine import refine
 from simgan_fast.jobs.report import report
 from simgan_fast.jobs.simulate import simulate
@@ -108,14 +108,13 @@ class DemoStages(ABC):
         return None
 
     def _save(self) -> None:
-        with written_whole(self.record, "w") as file:
-            record = {
-                "subject": self.subject,
-                "settings": self.settings,
-                "seconds": self.seconds,
-                "measured": self.measured,
-            }
-            json.dump(record, file, indent=1)
+        record = {
+            "subject": self.subject,
+            "settings": self.settings,
+            "seconds": self.seconds,
+            "measured": self.measured,
+        }
+        write_json(self.record, record)
 
     def _stage(self, name: str, work: Callable[[], None]) -> None:
         if name in self.seconds:

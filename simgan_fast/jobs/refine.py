@@ -16,7 +16,7 @@ from simgan_fast.data.export import open_writer
 from simgan_fast.data.packed import PackedSet
 from simgan_fast.devices import usable_device
 from simgan_fast.errors import InputError
-from simgan_fast.models.refiner import Refiner
+from simgan_fast.models.refiner import Refiner, read_refiner
 from simgan_fast.ops.gather_normalize import gather_normalize, to_uint8, to_uint16
 from simgan_fast.progress import Progress
 
@@ -81,11 +81,6 @@ def require_batch_size(batch_size: int) -> None:
     """Raise InputError unless it is at least 1."""
     if batch_size < 1:
         raise InputError(f"batch_size is {batch_size}: it must be at least 1.")
-
-
-def read_refiner(refiner: Refiner | str | Path) -> Refiner:
-    """The refiner, read where it is a folder."""
-    return refiner if isinstance(refiner, Refiner) else Refiner.from_pretrained(refiner)
 
 
 def require_channels(refiner: Refiner, images: PackedSet, source: str | Path) -> None:

@@ -33,12 +33,11 @@ from simgan_fast.errors import InputError
 from simgan_fast.files import move_folder, require_absent_or_empty, written_whole
 from simgan_fast.jobs.refine import (
     RefineResult,
-    read_refiner,
     refined_batches,
     require_batch_size,
     require_channels,
 )
-from simgan_fast.models.refiner import Refiner
+from simgan_fast.models.refiner import Refiner, read_refiner
 from simgan_fast.progress import Progress
 
 LEASE = 60.0  # seconds

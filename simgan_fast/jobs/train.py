@@ -86,10 +86,13 @@ def train(
     with processes_of(device) as processes:
         if processes.world == 1:
             run = _begun(synthetic, real, out, config, size, device, feed, labelled)
-        elif size is None:
+        elif size is None and labelled is None:
             run = _begun_together(synthetic, real, out, config, device, feed, processes)
         else:
-            raise InputError("several processes train from packed sets: give them no size.")
+            raise InputError(
+                "several processes train from packed sets, and do not select: give them neither a size nor a "
+                "labelled set."
+            )
         return _finished(run)
 
 

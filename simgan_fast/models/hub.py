@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from simgan_fast.errors import InputError
+from simgan_fast.tables import markdown
 
 WEIGHTS_FILE, CONFIG_FILE, CARD_FILE = "model.safetensors", "config.json", "README.md"
 
@@ -38,19 +39,19 @@ is worth, before you use it for others.
 
 def model_card(config: Mapping[str, Any], measures: Mapping[str, object], name: str) -> str:
     """The text of README.md: what the refiner is, how to use it, and a table of `measures` (name -> value)."""
-    rows = "".join(f"| {_shown(key)} | {_shown(value)} |\n" for key, value in measures.items())
+    rows = [(key, _shown(value)) for key, value in measures.items()]
     k, channels = config["kernel_size"], config["in_channels"]
     return CARD.format(
         convolutions=f"{config['blocks']} residual blocks of {config['width']} channels, {k}x{k} filters",
         channels={1: "grey images", 3: "RGB images"}.get(channels, f"{channels} channels"),
         in_channels=channels,
         name=name,
-        measures=f"\n| from its training | |\n|---|---|\n{rows}" if rows else "",
+        measures=f"\n{markdown([('from its training', ''), *rows])}\n" if rows else "",
     )
 
 
 def _shown(value: object) -> str:
-    return f"{value:.4g}" if isinstance(value, float) else str(value).replace("|", "\\|")
+    return f"{value:.4g}" if isinstance(value, float) else str(value)
 
 
 def hub_name(place: str) -> str | None:

@@ -232,3 +232,8 @@ class Refiner(nn.Module):
                 f"{folder}: weight {broken[0]} holds NaN or infinity: use an earlier checkpoint."
             )
         return refiner.eval()
+
+
+def read_refiner(refiner: Refiner | str | Path) -> Refiner:
+    """The refiner, by `Refiner.from_pretrained` where it is not one already."""
+    return refiner if isinstance(refiner, Refiner) else Refiner.from_pretrained(refiner)

@@ -28,17 +28,13 @@ NEVER = np.float32(np.inf)
 class DepthCameraSpec:
     """Ranges of the sensor model, drawn uniformly for each image; docs/hand_simulator.md says why."""
 
-    lateral: Range = (
-        0.7,
-        1.3,
-    )  # pixels: standard deviation of where a pixel looks, smooth over about 5 pixels
+    # pixels: standard deviation of where a pixel looks, smooth over about 5 pixels
+    lateral: Range = (0.7, 1.3)
     jitter: Range = (0.15, 0.4)  # pixels: the same, of each pixel alone
     disparity: Range = (0.25, 0.6)  # steps: noise before rounding, smooth over about 5 pixels
     edge_dropout: Range = (0.06, 0.25)  # of the pixels beside a discontinuity
-    grazing: Range = (
-        74.0,
-        82.0,
-    )  # degrees between ray and normal, where half of the pixels drop out
+    # degrees between ray and normal, where half of the pixels drop out
+    grazing: Range = (74.0, 82.0)
     shadows: bool = True  # where the projector does not reach
     quantise: bool = True
 
@@ -184,9 +180,8 @@ def _edges(depth: Floats) -> NDArray[np.bool_]:
     for axis in (1, 2):
         before = (slice(None),) * axis + (slice(-1),)
         after = (slice(None),) * axis + (slice(1, None),)
-        jump = (
-            np.abs(np.diff(depth, axis=axis)) > JUMP
-        )  # what is missing is 0, and far from all depth
+        # what is missing is 0, and far from all depth
+        jump = np.abs(np.diff(depth, axis=axis)) > JUMP
         beside[before] |= jump
         beside[after] |= jump
     return beside & (depth > 0)

@@ -35,10 +35,8 @@ class ViewDomain:
     """Ranges that the cameras' places are drawn from, in the same way."""
 
     distance: Range = (650.0, 1100.0)  # mm, of the palm
-    turn: Range = (
-        -45.0,
-        45.0,
-    )  # about the hand's own axis, away from showing the palm, or the back
+    # about the hand's own axis, away from showing the palm, or the back
+    turn: Range = (-45.0, 45.0)
     tilt: Range = (-25.0, 45.0)  # of the fingers toward the camera
     roll: Range = (-35.0, 35.0)  # in the picture
     place_x: Range = (0.15, 0.85)  # of the room that the picture leaves the hand

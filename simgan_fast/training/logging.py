@@ -49,14 +49,15 @@ class RunLog:
 
         self.run = run
         path, self._warnings = run / "metrics.csv", run / "warnings.csv"
-        _rewrite(path, rows_up_to(path, update, COLUMNS), COLUMNS)
+        write_rows(path, rows_up_to(path, update, COLUMNS), COLUMNS)
         if warnings := rows_up_to(self._warnings, update, WARNING_COLUMNS):
-            _rewrite(self._warnings, warnings, WARNING_COLUMNS)
+            write_rows(self._warnings, warnings, WARNING_COLUMNS)
         else:
             self._warnings.unlink(missing_ok=True)
         self._file = path.open("a", newline="")
         self._csv = csv.DictWriter(self._file, COLUMNS, restval="")
-        self._hook, threading.excepthook = threading.excepthook, _said_again
+        self._hook = threading.excepthook
+        threading.excepthook = self._quiet_writer
         try:
             self._events = SummaryWriter(
                 str(run / "tensorboard"), purge_step=update + 1 if update else None
@@ -106,11 +107,11 @@ class RunLog:
         finally:
             threading.excepthook = self._hook
 
-
-def _said_again(args: threading.ExceptHookArgs) -> None:
-    """Leave out the traceback of TensorBoard's thread on a full disk: the next call of its writer raises the error."""
-    if not issubclass(args.exc_type, OSError):
-        threading.__excepthook__(args)
+    def _quiet_writer(self, args: threading.ExceptHookArgs) -> None:
+        """Leave out the traceback of TensorBoard's thread on a full disk: its next call raises the error."""
+        writer = type(args.thread).__module__.startswith("tensorboard.")
+        if not (writer and issubclass(args.exc_type, OSError)):
+            self._hook(args)
 
 
 class NoLog(RunLog):
@@ -153,8 +154,8 @@ def rows_up_to(path: Path, update: int, columns: list[str]) -> list[dict[str, st
         ]
 
 
-def _rewrite(path: Path, rows: list[dict[str, str]], columns: list[str]) -> None:
-    """Whole or not at all: what earlier runs have written is not to be lost while this one begins."""
+def write_rows(path: Path, rows: list[dict[str, str]], columns: list[str]) -> None:
+    """Write what `rows_up_to` kept, whole or not at all: a run that goes on is not to lose what it has seen."""
     with written_whole(path, "w") as file:
         table = csv.DictWriter(file, columns, restval="")
         table.writeheader()

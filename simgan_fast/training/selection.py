@@ -11,9 +11,9 @@ from pathlib import Path
 from safetensors import SafetensorError, safe_open
 
 from simgan_fast.errors import InputError
-from simgan_fast.files import written_whole
+from simgan_fast.models.hub import WEIGHTS_FILE
 from simgan_fast.models.refiner import BEST, Refiner
-from simgan_fast.training.logging import rows_up_to
+from simgan_fast.training.logging import rows_up_to, write_rows
 
 COLUMNS = ["update", "value"]
 LOG = "selection.csv"
@@ -31,11 +31,8 @@ class Selection:
 
     def resume(self, update: int) -> None:
         """Begin, or go on from the checkpoint at `update`: what was measured after it is measured again."""
-        kept = rows_up_to(self.folder / LOG, update, COLUMNS)
-        with written_whole(self.folder / LOG, "w") as file:
-            csv.writer(file).writerows(
-                [COLUMNS, *([row[name] for name in COLUMNS] for row in kept)]
-            )
+        log = self.folder / LOG
+        write_rows(log, rows_up_to(log, update, COLUMNS), COLUMNS)
 
     def consider(self, update: int, refiner: Refiner) -> float:
         """Measure `refiner`, log it, and keep it if it is the best so far; NaN never is."""
@@ -54,7 +51,7 @@ def best_of(folder: Path) -> tuple[int, float] | None:
 
     Raises InputError where its file is damaged.
     """
-    path = folder / BEST / "model.safetensors"
+    path = folder / BEST / WEIGHTS_FILE
     if not path.exists():
         return None
     try:

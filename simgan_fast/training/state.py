@@ -43,7 +43,6 @@ def save_checkpoint(folder: Path, simgan: SimGAN, done: Done) -> Path:
         "done": done,
         "synthetic_position": simgan.synthetic.position * simgan.processes.world,
         "real_position": simgan.real.position * simgan.processes.world,
-        "history_filled": simgan.history.filled if simgan.history else 0,
     }
     with written_whole(path) as file:
         file.write(save(tensors, metadata={"simgan_fast": json.dumps(numbers)}))
