@@ -49,7 +49,7 @@ class Backward {
           maps_(maps),
           slots_(slots_of(p.images)),
           threads_of_an_image_(2 * slots_ <= p.threads ? p.threads : 1),
-          tile_blocks_((at_.tiles() + kBlockTiles - 1) / kBlockTiles),
+          tile_blocks_(kernels_.rows, 0, at_.tiles()),
           sum_(p, at_.map.channels),
           product_floats_(kernels_.points * kernels_.points * panel_floats(at_.map.channels)),
           own_floats_((1 + 2 * kImagesAtOnce) * at_.floats + product_floats_ +
@@ -125,9 +125,8 @@ class Backward {
         for (int64_t image = first; image < last; ++image) {
             const int64_t at = image - first;
             const float* in = map(image, i);
-            for (int64_t block = 0; block < tile_blocks_; ++block) {
-                const int64_t tile = at_.tiles() * block / tile_blocks_;
-                const int64_t end = at_.tiles() * (block + 1) / tile_blocks_;
+            for (int64_t block = 0; block < tile_blocks_.count(); ++block) {
+                const int64_t tile = tile_blocks_.begin(block), end = tile_blocks_.end(block);
                 kernels_.backward_points(at_.map, gradient(worker, from + at), in, tile, end,
                                          sums(slot) + sum_.bias(i), scratch);
                 multiply(panels_.of(i), end - tile, at > 0 || block > 0, products, scratch);
@@ -190,7 +189,8 @@ class Backward {
     const Panels panels_;
     const SmallWeights small_;
     const float *grad_, *x_, *y_, *maps_;
-    const int64_t slots_, threads_of_an_image_, tile_blocks_;
+    const int64_t slots_, threads_of_an_image_;
+    const TileBlocks tile_blocks_;
     const Sums sum_;
     const int64_t product_floats_, own_floats_;
     const Scratch sums_;  // of each slot

@@ -23,7 +23,7 @@ class Forward {
           x_(x),
           y_(y),
           maps_(maps),
-          own_floats_(3 * at_.floats + 2 * scratch_floats(kernels_, at_.map.channels) +
+          own_floats_(3 * at_.floats + scratch_floats(kernels_, at_.map.channels) +
                       bordered_floats(p)),
           own_(p.threads * own_floats_) {}
 

@@ -1,6 +1,7 @@
 // What residual_blocks.cpp asks of a CPU level for one tile size of Winograd's convolution.
 #pragma once
 
+#include <algorithm>
 #include <cstdint>
 
 #include "residual_blocks.h"
@@ -9,7 +10,26 @@ namespace simgan_fast {
 
 // Gap between the panels of one point, so that all points' rows do not fall on one set of a cache.
 constexpr int64_t kPanelGap = 16;
-constexpr int64_t kBlockTiles = 28;  // transformed at once
+constexpr int64_t kBlockTiles = 28;  // transformed at once, or somewhat fewer
+
+// Tiles [first, last) cut into blocks of about the same size, all but the last of them a multiple
+// of `rows`, which a product has in registers at once.
+class TileBlocks {
+  public:
+    TileBlocks(int64_t rows, int64_t first, int64_t last)
+        : rows_(rows), first_(first), last_(last), products_((last - first + rows - 1) / rows) {
+        const int64_t products_of_a_block = kBlockTiles / rows;
+        count_ = (products_ + products_of_a_block - 1) / products_of_a_block;
+    }
+    int64_t count() const { return count_; }
+    int64_t begin(int64_t block) const {
+        return std::min(first_ + products_ * block / count_ * rows_, last_);
+    }
+    int64_t end(int64_t block) const { return begin(block + 1); }
+
+  private:
+    int64_t rows_, first_, last_, products_, count_;
+};
 
 inline int64_t panel_floats(int64_t channels) {
     return channels * channels + kPanelGap;
@@ -25,19 +45,21 @@ struct WeightView {
 
 struct WinogradKernels {
     int64_t tile, points;  // points: in each dimension, tile + 2
+    int64_t rows;          // of tiles that a product has in registers at once
 
     // Rows [first, last) of the weights' points^2 panels, of `channels` rows and columns.
     void (*transform_weights)(const WeightView& from, int64_t channels, int64_t first, int64_t last,
                               float* panels);
 
     // Tiles [first, last) of out = relu(conv(in) + bias + skip); skip may be null. in, skip, out
-    // are padded maps; only whole pixels of out are written, never its margin. scratch: 2 *
+    // are padded maps; only whole pixels of out are written, never its margin. scratch:
     // scratch_floats(...).
     void (*convolve)(const PaddedMap& map, const float* weights, const float* bias, const float* in,
                      const float* skip, float* out, int64_t first, int64_t last, float* scratch);
 
     // The adjoint of a convolution, in three steps for each block of up to kBlockTiles tiles
-    // [first, last). `scratch` as for convolve; it keeps the points from one step to the next.
+    // [first, last). scratch: 2 * scratch_floats(...); it keeps the points from one step to the
+    // next.
     //
     // One: to the points. gradient: of the convolution's output, a padded map of which nothing but
     // the pixels may be other than zero. bias_gradient: [channels], added to.
@@ -57,9 +79,15 @@ struct WinogradKernels {
     void (*weight_gradient)(int64_t channels, const float* products, bool add, float* gradient);
 };
 
-// Floats of one of the two working buffers of a thread.
+// A tile's values at all points, [points * points][channels], with room for one point more: the
+// products at point p overwrite what those at p - 1 were made of. And a gap, as between panels.
+inline int64_t tile_floats(int64_t points, int64_t channels) {
+    return (points * points + 1) * channels + kPanelGap;
+}
+
+// Floats of a block of tiles.
 inline int64_t scratch_floats(const WinogradKernels& k, int64_t channels) {
-    return kBlockTiles * (k.points * k.points * channels + kPanelGap);
+    return kBlockTiles * tile_floats(k.points, channels);
 }
 
 // Plain passes over maps, rows [first, last) of the image.

@@ -9,50 +9,39 @@
 namespace simgan_fast {
 namespace {
 
-// Tile t's values at point p, channel c: values + t * stride + p * channels + c.
-template <class W>
-int64_t tile_stride(int64_t channels) {
-    return W::kPoints * W::kPoints * channels + kPanelGap;
-}
-
-// One register of channels of one tile: `out` = T `in` T^T, from kIn x kIn to kOut x kOut values.
-#define SIMGAN_FAST_TRANSFORM_2D(name, transform, kIn, kOut)                   \
-    template <class W>                                                         \
-    SIMGAN_FAST_INLINE void name(const Floats(*in)[kIn], Floats(*out)[kOut]) { \
-        Floats half[kOut][kIn];                                                \
-        SIMGAN_FAST_UNROLL                                                     \
-        for (int j = 0; j < kIn; ++j) {                                        \
-            Floats column[kIn], result[kOut];                                  \
-            SIMGAN_FAST_UNROLL                                                 \
-            for (int i = 0; i < kIn; ++i) column[i] = in[i][j];                \
-            W::transform(column, result);                                      \
-            SIMGAN_FAST_UNROLL                                                 \
-            for (int i = 0; i < kOut; ++i) half[i][j] = result[i];             \
-        }                                                                      \
-        SIMGAN_FAST_UNROLL                                                     \
-        for (int i = 0; i < kOut; ++i) W::transform(half[i], out[i]);          \
+// One register of channels of one tile: T in T^T, from kIn x kIn to kOut x kOut values.
+// read_column(j, column) gives column j of `in`, write_row(i, row) takes row i of what comes out.
+// The loops stay loops: of all values at once compilers make more moves than sums.
+template <int kIn, int kOut, class Transform, class ReadColumn, class WriteRow>
+SIMGAN_FAST_INLINE void transform_2d(Transform transform, ReadColumn read_column,
+                                     WriteRow write_row) {
+    Floats half[kOut][kIn];
+#pragma GCC unroll 1
+    for (int j = 0; j < kIn; ++j) {
+        Floats column[kIn], result[kOut];
+        read_column(j, column);
+        transform(column, result);
+        SIMGAN_FAST_UNROLL
+        for (int i = 0; i < kOut; ++i) half[i][j] = result[i];
     }
-SIMGAN_FAST_TRANSFORM_2D(input_2d, input, W::kPoints, W::kPoints)
-SIMGAN_FAST_TRANSFORM_2D(input_adjoint_2d, input_adjoint, W::kPoints, W::kPoints)
-SIMGAN_FAST_TRANSFORM_2D(output_2d, output, W::kPoints, W::kTile)
-SIMGAN_FAST_TRANSFORM_2D(output_adjoint_2d, output_adjoint, W::kTile, W::kPoints)
-#undef SIMGAN_FAST_TRANSFORM_2D
-
-template <class W>
-SIMGAN_FAST_INLINE void store_points(const Floats (*values)[W::kPoints], int64_t channels,
-                                     float* to) {
-    SIMGAN_FAST_UNROLL
-    for (int i = 0; i < W::kPoints; ++i) SIMGAN_FAST_UNROLL
-    for (int j = 0; j < W::kPoints; ++j) store(to + (i * W::kPoints + j) * channels, values[i][j]);
+#pragma GCC unroll 1
+    for (int i = 0; i < kOut; ++i) {
+        Floats row[kOut];
+        transform(half[i], row);
+        write_row(i, row);
+    }
 }
 
-template <class W>
-SIMGAN_FAST_INLINE void load_points(const float* from, int64_t channels,
-                                    Floats (*values)[W::kPoints]) {
+// Registers that lie `apart` floats from one another.
+template <int kCount>
+SIMGAN_FAST_INLINE void load_every(const float* from, int64_t apart, Floats* values) {
     SIMGAN_FAST_UNROLL
-    for (int i = 0; i < W::kPoints; ++i) SIMGAN_FAST_UNROLL
-    for (int j = 0; j < W::kPoints; ++j)
-        values[i][j] = load(from + (i * W::kPoints + j) * channels);
+    for (int i = 0; i < kCount; ++i) values[i] = load(from + i * apart);
+}
+template <int kCount>
+SIMGAN_FAST_INLINE void store_every(const Floats* values, int64_t apart, float* to) {
+    SIMGAN_FAST_UNROLL
+    for (int i = 0; i < kCount; ++i) store(to + i * apart, values[i]);
 }
 
 // Where in a map tile t begins: its first input pixel, which is one up and one left of its first
@@ -68,71 +57,69 @@ SIMGAN_FAST_INLINE TilePlace place(const PaddedMap& map, int64_t tile) {
     return {row, column, (row * map.columns + column) * map.channels};
 }
 
-// Asks for channels c to c + 15 of the pixels that the next tile to the right has and this one has
-// not: by the time they are needed they have come from the third-level cache.
-template <class W>
-SIMGAN_FAST_INLINE void approach(const PaddedMap& map, const float* tile, int64_t c) {
-    if (c % kGroup != 0) return;
-    SIMGAN_FAST_UNROLL
-    for (int i = 0; i < W::kPoints; ++i) SIMGAN_FAST_UNROLL
-    for (int j = 0; j < W::kTile; ++j)
-        __builtin_prefetch(tile + (i * map.columns + W::kPoints + j) * map.channels + c);
-}
-
 template <class W>
 void transform_input(const PaddedMap& map, const float* in, float* points) {
-    const int64_t pitch = map.columns * map.channels;
-    for (int64_t c = 0; c < map.channels; c += kLanes) {
-        approach<W>(map, in, c);
-        Floats pixels[W::kPoints][W::kPoints], values[W::kPoints][W::kPoints];
-        SIMGAN_FAST_UNROLL
-        for (int i = 0; i < W::kPoints; ++i) SIMGAN_FAST_UNROLL
-        for (int j = 0; j < W::kPoints; ++j)
-            pixels[i][j] = load(in + i * pitch + j * map.channels + c);
-        input_2d<W>(pixels, values);
-        store_points<W>(values, map.channels, points + c);
+    constexpr int kPoints = W::kPoints;
+    const int64_t channels = map.channels, pitch = map.columns * channels;
+    for (int64_t c = 0; c < channels; c += kLanes) {
+        transform_2d<kPoints, kPoints>(
+            W::input,
+            [&](int j, Floats* column) {
+                const float* from = in + j * channels + c;
+                load_every<kPoints>(from, pitch, column);
+                // A column that the next tile to the right has and this one has not: by the time
+                // it is needed it has come from the third-level cache.
+                if (c % kGroup != 0 || j >= W::kTile) return;
+                SIMGAN_FAST_UNROLL
+                for (int i = 0; i < kPoints; ++i)
+                    __builtin_prefetch(from + i * pitch + kPoints * channels);
+            },
+            [&](int i, const Floats* row) {
+                store_every<kPoints>(row, channels, points + i * kPoints * channels + c);
+            });
     }
 }
 
 template <class W>
 void transform_output(const PaddedMap& map, TilePlace at, const float* points, const float* bias,
                       const float* skip, float* out) {
-    const int64_t pitch = map.columns * map.channels;
-    const int64_t offset = at.offset + pitch + map.channels;  // from input to output pixels
+    constexpr int kPoints = W::kPoints;
+    const int64_t channels = map.channels, pitch = map.columns * channels;
+    const int64_t offset = at.offset + pitch + channels;  // from input to output pixels
     const int64_t rows = map.height - at.row, columns = map.width - at.column;
-    for (int64_t c = 0; c < map.channels; c += kLanes) {
-        Floats values[W::kPoints][W::kPoints], pixels[W::kTile][W::kTile];
-        load_points<W>(points + c, map.channels, values);
-        output_2d<W>(values, pixels);
+    for (int64_t c = 0; c < channels; c += kLanes) {
         const Floats shift = load(bias + c);
-        SIMGAN_FAST_UNROLL
-        for (int i = 0; i < W::kTile; ++i) {
-            if (i >= rows) break;
-            SIMGAN_FAST_UNROLL
-            for (int j = 0; j < W::kTile; ++j) {
-                if (j >= columns) break;
-                const int64_t pixel = offset + i * pitch + j * map.channels + c;
-                Floats value = pixels[i][j] + shift;
-                if (skip != nullptr) value += load(skip + pixel);
-                store(out + pixel, value < 0 ? splat(0) : value);  // NaN stays
-            }
-        }
+        transform_2d<kPoints, W::kTile>(
+            W::output,
+            [&](int j, Floats* column) {
+                load_every<kPoints>(points + j * channels + c, kPoints * channels, column);
+            },
+            [&](int i, const Floats* row) {
+                if (i >= rows) return;
+                SIMGAN_FAST_UNROLL
+                for (int j = 0; j < W::kTile; ++j) {
+                    if (j >= columns) break;
+                    const int64_t pixel = offset + i * pitch + j * channels + c;
+                    Floats value = row[j] + shift;
+                    if (skip != nullptr) value += load(skip + pixel);
+                    store(out + pixel, value < 0 ? splat(0) : value);  // NaN stays
+                }
+            });
     }
 }
 
 template <class W>
 void convolve(const PaddedMap& map, const float* weights, const float* bias, const float* in,
               const float* skip, float* out, int64_t first, int64_t last, float* scratch) {
-    const int64_t channels = map.channels, stride = tile_stride<W>(channels);
-    const int64_t blocks = (last - first + kBlockTiles - 1) / kBlockTiles;
-    float* products = scratch + kBlockTiles * stride;
-    for (int64_t block = 0; block < blocks; ++block) {
-        const int64_t begin = first + (last - first) * block / blocks;
-        const int64_t end = first + (last - first) * (block + 1) / blocks;
+    const int64_t channels = map.channels, stride = tile_floats(W::kPoints, channels);
+    const TileBlocks blocks(kMostRows, first, last);
+    float *products = scratch, *inputs = scratch + channels;
+    for (int64_t block = 0; block < blocks.count(); ++block) {
+        const int64_t begin = blocks.begin(block), end = blocks.end(block);
         for (int64_t t = begin; t < end; ++t)
-            transform_input<W>(map, in + place<W>(map, t).offset, scratch + (t - begin) * stride);
+            transform_input<W>(map, in + place<W>(map, t).offset, inputs + (t - begin) * stride);
         for (int64_t p = 0; p < W::kPoints * W::kPoints; ++p)
-            multiply(end - begin, scratch + p * channels, stride,
+            multiply(end - begin, inputs + p * channels, stride,
                      weights + p * panel_floats(channels), channels, products + p * channels);
         for (int64_t t = begin; t < end; ++t)
             transform_output<W>(map, place<W>(map, t), products + (t - begin) * stride, bias, skip,
@@ -144,23 +131,23 @@ void convolve(const PaddedMap& map, const float* weights, const float* bias, con
 template <class W>
 void transform_gradient(const PaddedMap& map, const float* gradient, float* points,
                         float* bias_gradient) {
-    const int64_t pitch = map.columns * map.channels;
-    for (int64_t c = 0; c < map.channels; c += kLanes) {
-        Floats pixels[W::kTile][W::kTile], values[W::kPoints][W::kPoints];
+    constexpr int kPoints = W::kPoints, kTile = W::kTile;
+    const int64_t channels = map.channels, pitch = map.columns * channels;
+    for (int64_t c = 0; c < channels; c += kLanes) {
         Floats sum = load(bias_gradient + c);
-        SIMGAN_FAST_UNROLL
-        for (int i = 0; i < W::kTile; ++i) {
-            Floats row = {};
-            SIMGAN_FAST_UNROLL
-            for (int j = 0; j < W::kTile; ++j) {
-                pixels[i][j] = load(gradient + (i + 1) * pitch + (j + 1) * map.channels + c);
-                row += pixels[i][j];
-            }
-            sum += row;
-        }
+        transform_2d<kTile, kPoints>(
+            W::output_adjoint,
+            [&](int j, Floats* column) {
+                load_every<kTile>(gradient + pitch + (j + 1) * channels + c, pitch, column);
+                Floats part = {};
+                SIMGAN_FAST_UNROLL
+                for (int i = 0; i < kTile; ++i) part += column[i];
+                sum += part;
+            },
+            [&](int i, const Floats* row) {
+                store_every<kPoints>(row, channels, points + i * kPoints * channels + c);
+            });
         store(bias_gradient + c, sum);
-        output_adjoint_2d<W>(pixels, values);
-        store_points<W>(values, map.channels, points + c);
     }
 }
 
@@ -169,22 +156,23 @@ void transform_gradient(const PaddedMap& map, const float* gradient, float* poin
 template <class W>
 void transform_input_gradient(const PaddedMap& map, TilePlace at, const float* points,
                               float* in_gradient) {
-    const int64_t pitch = map.columns * map.channels;
+    constexpr int kPoints = W::kPoints;
+    const int64_t channels = map.channels, pitch = map.columns * channels;
     const bool above = at.row > 0, before = at.column > 0;
-    for (int64_t c = 0; c < map.channels; c += kLanes) {
-        Floats values[W::kPoints][W::kPoints], pixels[W::kPoints][W::kPoints];
-        load_points<W>(points + c, map.channels, values);
-        input_adjoint_2d<W>(values, pixels);
-        SIMGAN_FAST_UNROLL
-        for (int i = 0; i < W::kPoints; ++i) {
-            SIMGAN_FAST_UNROLL
-            for (int j = 0; j < W::kPoints; ++j) {
-                float* to = in_gradient + at.offset + i * pitch + j * map.channels + c;
-                const bool written = (i < 2 && above) || (j < 2 && before);
-                store(to, written ? load(to) + pixels[i][j] : pixels[i][j]);
-            }
-        }
-    }
+    for (int64_t c = 0; c < channels; c += kLanes)
+        transform_2d<kPoints, kPoints>(
+            W::input_adjoint,
+            [&](int j, Floats* column) {
+                load_every<kPoints>(points + j * channels + c, kPoints * channels, column);
+            },
+            [&](int i, const Floats* row) {
+                float* to = in_gradient + at.offset + i * pitch + c;
+                SIMGAN_FAST_UNROLL
+                for (int j = 0; j < kPoints; ++j, to += channels) {
+                    const bool written = (i < 2 && above) || (j < 2 && before);
+                    store(to, written ? load(to) + row[j] : row[j]);
+                }
+            });
 }
 
 // The adjoint of a convolution, a block of tiles at a time: `scratch` holds the points of their
@@ -192,7 +180,7 @@ void transform_input_gradient(const PaddedMap& map, TilePlace at, const float* p
 template <class W>
 void backward_points(const PaddedMap& map, const float* gradient, const float* in, int64_t first,
                      int64_t last, float* bias_gradient, float* scratch) {
-    const int64_t stride = tile_stride<W>(map.channels);
+    const int64_t stride = tile_floats(W::kPoints, map.channels);
     float* inputs = scratch + kBlockTiles * stride;
     for (int64_t t = first; t < last; ++t) {
         const int64_t offset = place<W>(map, t).offset, to = (t - first) * stride;
@@ -204,7 +192,7 @@ void backward_points(const PaddedMap& map, const float* gradient, const float* i
 template <class W>
 void backward_products(const PaddedMap& map, const float* adjoint, int64_t tiles, int64_t first,
                        int64_t last, bool add, float* products, float* scratch) {
-    const int64_t channels = map.channels, stride = tile_stride<W>(channels);
+    const int64_t channels = map.channels, stride = tile_floats(W::kPoints, channels);
     float* inputs = scratch + kBlockTiles * stride;
     for (int64_t p = first; p < last; ++p) {
         const int64_t at = p * channels, panel = p * panel_floats(channels);
@@ -216,7 +204,7 @@ void backward_products(const PaddedMap& map, const float* adjoint, int64_t tiles
 template <class W>
 void backward_pixels(const PaddedMap& map, int64_t first, int64_t last, const float* scratch,
                      float* in_gradient) {
-    const int64_t stride = tile_stride<W>(map.channels);
+    const int64_t stride = tile_floats(W::kPoints, map.channels);
     const float* inputs = scratch + kBlockTiles * stride;
     for (int64_t t = first; t < last; ++t)
         transform_input_gradient<W>(map, place<W>(map, t), inputs + (t - first) * stride,
@@ -226,8 +214,15 @@ void backward_pixels(const PaddedMap& map, int64_t first, int64_t last, const fl
 template <int tile>
 constexpr WinogradKernels winograd_kernels() {
     using W = Winograd<tile>;
-    return {W::kTile,           W::kPoints,           transform_weights<W>, convolve<W>,
-            backward_points<W>, backward_products<W>, backward_pixels<W>,   weight_gradient<W>};
+    return {W::kTile,
+            W::kPoints,
+            kMostRows,
+            transform_weights<W>,
+            convolve<W>,
+            backward_points<W>,
+            backward_products<W>,
+            backward_pixels<W>,
+            weight_gradient<W>};
 }
 
 }  // namespace

@@ -31,7 +31,8 @@ SIMGAN_FAST_INLINE void multiply_rows(const float* a, int64_t stride, const floa
         SIMGAN_FAST_UNROLL
         for (int v = 0; v < kVectors; ++v) {
             weight[v] = load(b + (k * kVectors + v) * kLanes);
-            __builtin_prefetch(b + ((depth + k) * kVectors + v) * kLanes);  // the next strip
+            if (v * kLanes % kGroup == 0)  // a cache line of the next strip
+                __builtin_prefetch(b + ((depth + k) * kVectors + v) * kLanes);
         }
         SIMGAN_FAST_UNROLL
         for (int i = 0; i < kRows; ++i) {
@@ -56,15 +57,12 @@ void multiply_some(int64_t rows, const float* a, int64_t stride, const float* b,
 // point.
 SIMGAN_FAST_INLINE void multiply(int64_t tiles, const float* in, int64_t stride, const float* panel,
                                  int64_t channels, float* out) {
-    const int64_t groups = (tiles + kMostRows - 1) / kMostRows;
     for (int64_t c = 0; c < channels; c += kStrip * kLanes) {
         const bool whole = channels - c >= kStrip * kLanes;
-        for (int64_t group = 0; group < groups; ++group) {
-            const int64_t first = tiles * group / groups, last = tiles * (group + 1) / groups;
-            const auto run = whole ? multiply_some<kStrip> : multiply_some<1>;
-            run(last - first, in + first * stride, stride, panel + c * channels, channels,
-                out + first * stride + c);
-        }
+        const auto run = whole ? multiply_some<kStrip> : multiply_some<1>;
+        for (int64_t first = 0; first < tiles; first += kMostRows)
+            run(tiles - first < kMostRows ? tiles - first : kMostRows, in + first * stride, stride,
+                panel + c * channels, channels, out + first * stride + c);
     }
 }
 
