@@ -1,6 +1,7 @@
 """Prints benchmarks/results/cpu.json as the Markdown tables of docs/performance.md, or as the README's chart.
 
 python benchmarks/table.py [--chart]
+python benchmarks/table.py --processes    processes.json, as the table of docs/scaling.md
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-RESULTS = Path(__file__).parent / "results" / "cpu.json"
+RESULTS = Path(__file__).parent / "results"
 TITLES = {
     "refiner_inference": "Refining",
     "refiner_training_step": "A training step of the refiner",
@@ -64,9 +65,25 @@ def chart(rows: Sequence[Row]) -> str:
     return "\n".join(lines)
 
 
+def processes(cases: dict[str, dict[str, float]]) -> str:
+    """A line for each kind of work: images a second of one process and of two, and ratios."""
+    lines = [["what", "one process", "two processes", "times", "apart", "work"], ["---"] * 6]
+    for name, case in cases.items():
+        if "ratio" in case:
+            rates = [f"{case[key]:.0f}" for key in ("one_process", "two_processes")]
+            ratios = [
+                f"{case[key]:.2f}" if key in case else "" for key in ("ratio", "apart", "work")
+            ]
+            lines.append([name, *rates, *ratios])
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+
+
 def main() -> None:
     """Print a table for every case, or the chart."""
-    content = json.loads(RESULTS.read_text())
+    if "--processes" in sys.argv:
+        print(processes(json.loads((RESULTS / "processes.json").read_text())["cases"]))
+        return
+    content = json.loads((RESULTS / "cpu.json").read_text())
     if "--chart" in sys.argv:
         print(chart(content["rows"]))
         return
