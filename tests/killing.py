@@ -15,7 +15,9 @@ from dataclasses import dataclass
 from itertools import zip_longest
 from pathlib import Path
 
-import simgan_fast.evaluation.gaze_training  # noqa: F401  (or each copy would import it)
+import torch.utils.tensorboard  # noqa: F401  (or each copy would import it)
+
+import simgan_fast.evaluation.gaze_training  # noqa: F401
 from simgan_fast.cli import main
 
 

@@ -21,6 +21,7 @@ from simgan_fast.data.readers import Reader, Sample
 from simgan_fast.errors import InputError
 from simgan_fast.files import require_absent_or_empty
 from simgan_fast.progress import Progress
+from simgan_fast.stalls import moved, reading
 
 DECODERS = ("auto", "pillow", "dali")
 WORTH_DALI = 2000  # large files; fewer are decoded before DALI has begun (0.3 s)
@@ -91,7 +92,8 @@ class _Plan:
     def __init__(self, reader: Reader, size: tuple[int, int] | None, channels: int | None) -> None:
         self.size, self.channels = size, channels
         self.count, self.pixel_labels = len(reader), reader.pixel_labels
-        self.name, self.first, self.pixels = _first_good(reader)
+        with reading(f"the first image of {reader.title}"):
+            self.name, self.first, self.pixels = _first_good(reader)
         height, width = size or (self.first.height, self.first.width)
         shape = (channels or self.first.channels, height, width)
         self.target = Target(shape, self.first.dtype, size is not None)
@@ -128,6 +130,7 @@ def _first_good(reader: Reader) -> tuple[str, ImageInfo, int]:
     """Name of the first image that is whole, what it is, and the pixels of its file; 0 where it has none."""
     rejects = []
     for sample in reader:
+        moved()
         try:
             content, _, box = content_of(item_of(sample))
             _, info, _ = load_image((content, box, sample.nearest), None)
@@ -144,6 +147,7 @@ def _rest(reader: Reader, writer: PackedWriter) -> Iterator[Sample]:
     done, rejects = deque(writer.names), deque(writer.rejects)
     count = len(done)
     for sample in reader:
+        moved()
         if rejects and rejects[0].before == count - len(done):
             before = rejects.popleft().file
         elif done:
@@ -217,10 +221,13 @@ def _last_change(sources: Sequence[str | Path]) -> int:
     """When anything in `sources` changed last, in nanoseconds: content, name or rights, and none can be set back."""
     last = 0
     for source in sources:
-        last = max(last, os.stat(source).st_ctime_ns)
-        for place, _, files in os.walk(source):
-            names = [place, *(os.path.join(place, file) for file in files)]
-            last = max(last, *(os.stat(name).st_ctime_ns for name in names if os.path.exists(name)))
+        with reading(f"the times of {source}"):
+            last = max(last, os.stat(source).st_ctime_ns)
+            for place, _, files in os.walk(source):
+                for name in (place, *(os.path.join(place, file) for file in files)):
+                    moved()
+                    if os.path.exists(name):
+                        last = max(last, os.stat(name).st_ctime_ns)
     return last
 
 
