@@ -1,6 +1,6 @@
 """Training and refining by two processes of one core each, against one of them: the same work, in turns.
 
-Run it as `python -m pytest benchmarks/bench_processes.py -s` on two quiet cores: three minutes. All is timed within the
+Run it as `python -m pytest benchmarks/bench_processes.py -s` on two quiet cores: two to five minutes. All is timed within the
 two processes once they know each other; what they took to get there is a line of its own. A ratio is the median over
 the rounds. Two more figures say where it goes: `apart` is the ratio of two processes that do half of the work each and
 exchange nothing, so what the machine allows; `work` is the processor time of both over that of one.
@@ -32,11 +32,8 @@ from simgan_fast.training.processes import ALONE, Group, Processes
 
 SHAPE = (1, 35, 55)
 BATCHES = (32, 128, 512)  # of all processes together
-TURN = 128  # images of a turn of training, one step at least
-REFINED, SHARD = (
-    4096,
-    128,
-)  # images of a turn of refining, and of a shard: as many shards a worker as the end is short of
+TURN = 64  # images of a turn of training, one step at least
+REFINED, SHARD = 2048, 64  # images of a turn of refining, and of a shard
 ROUNDS = 5
 
 

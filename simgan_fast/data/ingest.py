@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 from collections import deque
 from collections.abc import Generator, Iterator, Sequence
@@ -64,6 +65,7 @@ def ingest(
     """
     require_absent_or_empty(out)
     _check_arguments(size, channels, decoder, processes)
+    resume = {"size": size, "channels": channels, "decoder": decoder, "sources": _state(sources)}
     plan = _Plan(reader, size, channels)
     writer = PackedWriter(
         out,
@@ -71,8 +73,7 @@ def ingest(
         reader.labels,
         plan.target.dtype,
         origin=origin,
-        resume={"size": size, "channels": channels, "decoder": decoder} if sources else None,
-        changed=partial(_last_change, sources),
+        resume=resume if sources else None,
     )
     with ExitStack() as stack:
         stack.enter_context(writer)
@@ -217,18 +218,40 @@ def _moved(points: np.ndarray, infos: Sequence[ImageInfo], target: Target) -> np
     return moved.reshape(points.shape).astype(np.float32)
 
 
-def _last_change(sources: Sequence[str | Path]) -> int:
-    """When anything in `sources` changed last, in nanoseconds: content, name or rights, and none can be set back."""
-    last = 0
+def _state(sources: Sequence[str | Path]) -> str:
+    """A digest of all files in `sources`, by name, size and time of change (of content, name or rights).
+
+    Compared with another one, and with no clock: clocks are set, and that of a server may be another.
+    """
+    digest = hashlib.sha256()
     for source in sources:
-        with reading(f"the times of {source}"):
-            last = max(last, os.stat(source).st_ctime_ns)
-            for place, _, files in os.walk(source):
-                for name in (place, *(os.path.join(place, file) for file in files)):
-                    moved()
-                    if os.path.exists(name):
-                        last = max(last, os.stat(name).st_ctime_ns)
-    return last
+        with reading(f"the list of {source}"):
+            for folder, rows in _stats(source):
+                digest.update(os.fsencode("\n".join([folder, *rows, ""])))
+    return digest.hexdigest()
+
+
+def _stats(source: str | Path) -> Iterator[tuple[str, list[str]]]:
+    """A file, or each folder from `source` down (links to folders are not followed), and a row for each file in it."""
+    if not os.path.isdir(source):
+        yield str(source), [_stat(source)]
+        return
+    folders = [str(source)]
+    while folders:
+        folder = folders.pop()
+        with os.scandir(folder) as entries:
+            ordered = sorted(entries, key=lambda entry: entry.name)
+        yield folder, [f"{entry.name} {_stat(entry)}" for entry in ordered if not entry.is_dir()]
+        folders += [entry.path for entry in ordered if entry.is_dir(follow_symlinks=False)]
+
+
+def _stat(file: str | Path | os.DirEntry[str]) -> str:
+    moved()
+    try:
+        status = os.stat(file)
+    except OSError:  # a link that leads nowhere
+        return ""
+    return f"{status.st_size} {status.st_ctime_ns}"
 
 
 def _check_arguments(
