@@ -1,9 +1,9 @@
 """Training and refining by two processes of one core each, against one of them: the same work, in turns.
 
-Run it as `python -m pytest benchmarks/bench_processes.py -s` on two quiet cores: two to five minutes. All is timed within the
-two processes once they know each other; what they took to get there is a line of its own. A ratio is the median over
-the rounds. Two more figures say where it goes: `apart` is the ratio of two processes that do half of the work each and
-exchange nothing, so what the machine allows; `work` is the processor time of both over that of one.
+Run it as `python -m pytest benchmarks/bench_processes.py -s` on two quiet cores: two to five minutes. All is timed
+within the two processes once they know each other; what they took to get there is a line of its own. A ratio is the
+median over the rounds. Two more figures say where it goes: `apart` is the ratio of two processes that do half of the
+work each and exchange nothing, so what the machine allows; `work` is the processor time of both over that of one.
 """
 
 from __future__ import annotations
