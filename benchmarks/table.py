@@ -2,6 +2,7 @@
 
 python benchmarks/table.py [--chart]
 python benchmarks/table.py --processes    processes.json, as the table of docs/scaling.md
+python benchmarks/table.py --overheads    overheads.json, as the table of docs/performance.md
 """
 
 from __future__ import annotations
@@ -78,11 +79,25 @@ def processes(cases: dict[str, dict[str, float]]) -> str:
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)
 
 
+def overheads(cases: dict[str, dict[str, float]]) -> str:
+    """A line for torch's convolution and for each op, in us: a call, its overhead, and how much more that is than torch's."""
+    lines = [["us", "a call", "of it overhead", "over conv2d's", "a call of the twin"], ["---"] * 5]
+    for name, case in cases.items():
+        if "overhead_us" in case:
+            twin = cases.get(f"({name})", {}).get("median_us")
+            over = case.get("overhead_over_conv2d_us")
+            values = (case["median_us"], case["overhead_us"], over, twin)
+            lines.append([name, *("" if value is None else f"{value:.1f}" for value in values)])
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+
+
 def main() -> None:
     """Print a table for every case, or the chart."""
-    if "--processes" in sys.argv:
-        print(processes(json.loads((RESULTS / "processes.json").read_text())["cases"]))
-        return
+    for option, printed in (("--processes", processes), ("--overheads", overheads)):
+        if option in sys.argv:
+            results = RESULTS / f"{option.removeprefix('--')}.json"
+            print(printed(json.loads(results.read_text())["cases"]))
+            return
     content = json.loads((RESULTS / "cpu.json").read_text())
     if "--chart" in sys.argv:
         print(chart(content["rows"]))
