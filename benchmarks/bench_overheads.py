@@ -104,7 +104,7 @@ def bench_calls(results_folder: Path | None) -> None:
     timed = calls()
     ops = [name for name in timed if name not in NO_OPS and not name.startswith("(")]
     kernels = {f"{name} alone": kernel_of(name, timed[name]) for name in ops}
-    timing = time_interleaved({**timed, **kernels}, rounds=301)
+    timing = time_interleaved({**timed, **kernels}, rounds=151, seconds=0.004)
     one_image = {MANY: 1 / MORE, CONV: -1 / MORE}  # of torch's convolution, beside others
     cases = {CONV: {"overhead_us": differences(timing, CONV, one_image)}}
     for name in timed:

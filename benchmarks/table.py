@@ -80,7 +80,7 @@ def processes(cases: dict[str, dict[str, float]]) -> str:
 
 
 def overheads(cases: dict[str, dict[str, float]]) -> str:
-    """A line for torch's convolution and for each op, in us: a call, its overhead, and how much more that is than torch's."""
+    """A line for torch's convolution and for each op, in us: a call, its overhead, and that over torch's."""
     lines = [["us", "a call", "of it overhead", "over conv2d's", "a call of the twin"], ["---"] * 5]
     for name, case in cases.items():
         if "overhead_us" in case:
