@@ -14,6 +14,7 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
+import pytest
 import torch
 from interleaved import Timing, time_interleaved, write_results
 from torch.nn import functional as F
@@ -76,12 +77,16 @@ def calls() -> dict[str, Call]:
 
 def kernel_of(name: str, call: Call) -> Call:
     """The native call that an op's `call` makes, with the arguments it gets."""
-    kernel, given = getattr(C, KERNELS.get(name, name)), []
-    setattr(C, kernel.__name__, lambda *arguments: (given.append(arguments), kernel(*arguments))[1])
-    try:
+    kernel_name = KERNELS.get(name, name)
+    kernel, given = getattr(C, kernel_name), []
+
+    def noted(*arguments: object) -> object:
+        given.append(arguments)
+        return kernel(*arguments)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(C, kernel_name, noted)
         output = call()  # kept: the kernel goes on writing there
-    finally:
-        setattr(C, kernel.__name__, kernel)
     (arguments,) = given
 
     def alone() -> object:

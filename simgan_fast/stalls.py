@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 EXIT_CODE = 2  # that of a bad disk
-TICKS = 50  # looks of the watch in the time that is given, once a second at most
+TICKS = 50  # looks of the watch in the time that is given; more where that would be less than one a second
 
 _watch: _Watch | None = None
 
