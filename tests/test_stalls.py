@@ -14,6 +14,7 @@ from faults import noise_set
 from image_folders import save, smooth
 from killing import ended_with, require_no_process, started
 
+from simgan_fast.cli import main
 from simgan_fast.data import decode, packed, packed_writer
 from simgan_fast.data.packed import open_packed
 from simgan_fast.data.windows import Windows
@@ -115,6 +116,13 @@ def test_training_goes_on_where_a_disk_hung(
         latest_checkpoint(tmp_path / run / "checkpoints").read_bytes() for run in ("run", "alone")
     )
     assert one == other
+
+
+@pytest.mark.parametrize("text", ["-1", "nan", "inf", "soon"])
+def test_times_that_are_none(text: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        main(["prepare", "folder", "images", "out", f"--timeout={text}"])
+    assert f"'{text}' is no time: write seconds, 0 or more" in capsys.readouterr().err
 
 
 def test_a_program_that_was_stopped_itself_has_not_stalled(tmp_path: Path) -> None:
