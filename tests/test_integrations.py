@@ -91,7 +91,7 @@ def test_who_watches_sees_the_op(refiner: Refiner) -> None:
     """The shortcut past torch's dispatcher is not taken where somebody looks there."""
     refiner.requires_grad_(False)
     x, other = images(2), images(2)
-    with torch.profiler.profile() as profile:
+    with torch.profiler.profile(acc_events=True) as profile:  # or torch 2.11 warns
         refiner(x)
     assert "simgan_fast::residual_network" in {event.key for event in profile.key_averages()}
     assert "simgan_fast.residual_network" in make_fx(refiner)(x).code
