@@ -1,7 +1,9 @@
-"""What a call and an import cost beside torch's own: ops on the smallest input, and `import simgan_fast`.
+"""What a call and an import cost beside torch's own: ops on a small input, and `import simgan_fast`.
 
-Run it as `OMP_NUM_THREADS=1 pytest benchmarks/bench_overheads.py -s`. What an op takes over one `conv2d`, and over its
-twin in plain PyTorch (of several), is the median of the rounds' differences; the op's own arithmetic is in it.
+Run it as `OMP_NUM_THREADS=1 pytest benchmarks/bench_overheads.py -s`. The overhead of an op is what its call takes over
+its native kernel alone, called with the same arguments: checks, dispatch, memory, and addresses. That of torch's
+`conv2d` is what its call takes over what each of 32 further images takes. All is timed in the same rounds, and figures
+are medians of the rounds' differences. The twins are the ops in plain PyTorch, of several calls, arithmetic and all.
 """
 
 from __future__ import annotations
@@ -12,11 +14,13 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
+import pytest
 import torch
-from interleaved import time_interleaved, write_results
+from interleaved import Timing, time_interleaved, write_results
 from torch.nn import functional as F
 
 from simgan_fast import PatchDiscriminator, Refiner
+from simgan_fast._native import C
 from simgan_fast.ops import (
     gather_normalize,
     patch_cross_entropy,
@@ -28,26 +32,42 @@ from simgan_fast.ops import (
 MOST_SECONDS = 0.3  # of an import, over torch's
 CHANNELS, SIDE = 16, 5
 IMPORT = "import time; t = time.process_time(); import {}; print(time.process_time() - t)"
+Call = Callable[[], object]
+CONV, MANY, MORE = "conv2d", "conv2d of 33 images", 32
+KERNELS = {"residual_network": "residual_blocks"}  # where the kernel has another name than the op
+NO_OPS = (CONV, MANY, "Refiner", "PatchDiscriminator")
 
 
-def candidates() -> dict[str, Callable[[], object]]:
-    """Each op, and its twin by torch under "(op)"."""
+def calls() -> dict[str, Call]:
+    """The ops, torch's convolution, and the modules, whose Python is theirs on top; twins by torch under "(name)"."""
     refiner, discriminator = Refiner(width=CHANNELS, blocks=1), PatchDiscriminator()
-    ends = [(conv.weight, conv.bias) for conv in (refiner.first, refiner.last)]
+    first, last = ((conv.weight, conv.bias) for conv in (refiner.first, refiner.last))
     inner = [block.parameters_in_order() for block in refiner.blocks]
-    layers = [(conv.weight, conv.bias) for conv in discriminator.children()]
-    image, maps = torch.zeros(1, 1, SIDE, SIDE), torch.zeros(1, CHANNELS, SIDE, SIDE)
-    (weight, bias, *_), logits = inner[0], torch.zeros(1, 2, 2, 2)
+    sizes = [
+        (CHANNELS, 1, 3),
+        *[(CHANNELS, CHANNELS, 3)] * 2,
+        (CHANNELS, CHANNELS, 1),
+        (2, CHANNELS, 1),
+    ]
+    layers = [(torch.zeros(co, ci, k, k), torch.zeros(co)) for co, ci, k in sizes]
+    image, many = torch.zeros(1, 1, SIDE, SIDE), torch.zeros(1 + MORE, CHANNELS, SIDE, SIDE)
+    many = many.to(memory_format=torch.channels_last)
+    maps, (weight, bias, *_), logits = many[:1], inner[0], torch.zeros(1, 2, 2, 2)
     pixels, indices = torch.zeros(1, 1, SIDE, SIDE, dtype=torch.uint8), torch.zeros(1, dtype=int)
-    twin = {"padding_mode": "reflect", "impl": "reference"}
+    mode = {"padding_mode": "reflect"}
+    twin = {**mode, "impl": "reference"}
     return {
-        "conv2d": lambda: F.conv2d(maps, weight, bias, padding=1),
+        CONV: lambda: F.conv2d(maps, weight, bias, padding=1),
+        MANY: lambda: F.conv2d(many, weight, bias, padding=1),
         "residual_blocks": lambda: residual_blocks(maps, inner),
         "(residual_blocks)": lambda: residual_blocks(maps, inner, impl="reference"),
+        "residual_network": lambda: residual_network(image, first, inner, last, **mode),
+        "(residual_network)": lambda: residual_network(image, first, inner, last, **twin),
         "Refiner": lambda: refiner(image),
-        "(Refiner)": lambda: residual_network(image, ends[0], inner, ends[1], **twin).tanh(),
+        "(Refiner)": lambda: residual_network(image, first, inner, last, **twin).tanh(),
+        "patch_network": lambda: patch_network(image, layers, **mode),
+        "(patch_network)": lambda: patch_network(image, layers, **twin),
         "PatchDiscriminator": lambda: discriminator(image),
-        "(PatchDiscriminator)": lambda: patch_network(image, layers, **twin),
         "patch_cross_entropy": lambda: patch_cross_entropy(logits, 1),
         "(patch_cross_entropy)": lambda: patch_cross_entropy(logits, 1, impl="reference"),
         "gather_normalize": lambda: gather_normalize(pixels, indices),
@@ -55,18 +75,54 @@ def candidates() -> dict[str, Callable[[], object]]:
     }
 
 
+def kernel_of(name: str, call: Call) -> Call:
+    """The native call that an op's `call` makes, with the arguments it gets."""
+    kernel_name = KERNELS.get(name, name)
+    kernel, given = getattr(C, kernel_name), []
+
+    def noted(*arguments: object) -> object:
+        given.append(arguments)
+        return kernel(*arguments)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(C, kernel_name, noted)
+        output = call()  # kept: the kernel goes on writing there
+    (arguments,) = given
+
+    def alone() -> object:
+        kernel(*arguments)
+        return output
+
+    return alone
+
+
+def differences(timing: Timing, name: str, others: dict[str, float]) -> float:
+    """The median over the rounds of one time less `others`, name to how often, in us."""
+    rounds = zip(*(timing.seconds[other] for other in (name, *others)), strict=True)
+    weights = (1.0, *(-weight for weight in others.values()))
+    over = [sum(w * t for w, t in zip(weights, times, strict=True)) for times in rounds]
+    return round(statistics.median(over) * 1e6, 2)
+
+
 @torch.no_grad()
 def bench_calls(results_folder: Path | None) -> None:
-    timing = time_interleaved(candidates(), rounds=301)
-    cases = {}
-    for name, seconds in timing.seconds.items():
-        cases[name] = {"median_us": round(timing.median(name) * 1e6, 2)}
-        peers = {"over_conv2d_us": "conv2d", "over_twin_us": f"({name})"}
-        for key, peer in peers.items():
-            if peer in timing.seconds and name != peer:
-                pairs = zip(seconds, timing.seconds[peer], strict=True)
-                cases[name][key] = round(statistics.median(a - b for a, b in pairs) * 1e6, 2)
-        print(f"\n    {name:24s} {cases[name]}", end="")
+    timed = calls()
+    ops = [name for name in timed if name not in NO_OPS and not name.startswith("(")]
+    kernels = {f"{name} alone": kernel_of(name, timed[name]) for name in ops}
+    timing = time_interleaved({**timed, **kernels}, rounds=151, seconds=0.004)
+    one_image = {MANY: 1 / MORE, CONV: -1 / MORE}  # of torch's convolution, beside others
+    cases = {CONV: {"overhead_us": differences(timing, CONV, one_image)}}
+    for name in timed:
+        case = cases.setdefault(name, {})
+        case["median_us"] = round(timing.median(name) * 1e6, 2)
+        if name in ops:
+            kernel = f"{name} alone"
+            case["overhead_us"] = differences(timing, name, {kernel: 1.0})
+            torchs = {kernel: 1.0, CONV: 1.0 + 1 / MORE, MANY: -1 / MORE}
+            case["overhead_over_conv2d_us"] = differences(timing, name, torchs)
+        if f"({name})" in timed:
+            case["over_twin_us"] = differences(timing, name, {f"({name})": 1.0})
+        print(f"\n    {name:24s} {case}", end="")
     if results_folder:
         write_results("overheads", cases, results_folder)
 

@@ -1,6 +1,8 @@
 """Prints benchmarks/results/cpu.json as the Markdown tables of docs/performance.md, or as the README's chart.
 
 python benchmarks/table.py [--chart]
+python benchmarks/table.py --processes    processes.json, as the table of docs/scaling.md
+python benchmarks/table.py --overheads    overheads.json, as the table of docs/performance.md
 """
 
 from __future__ import annotations
@@ -11,7 +13,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-RESULTS = Path(__file__).parent / "results" / "cpu.json"
+RESULTS = Path(__file__).parent / "results"
 TITLES = {
     "refiner_inference": "Refining",
     "refiner_training_step": "A training step of the refiner",
@@ -64,9 +66,39 @@ def chart(rows: Sequence[Row]) -> str:
     return "\n".join(lines)
 
 
+def processes(cases: dict[str, dict[str, float]]) -> str:
+    """A line for each kind of work: images a second of one process and of two, and ratios."""
+    lines = [["what", "one process", "two processes", "times", "apart", "work"], ["---"] * 6]
+    for name, case in cases.items():
+        if "ratio" in case:
+            rates = [f"{case[key]:.0f}" for key in ("one_process", "two_processes")]
+            ratios = [
+                f"{case[key]:.2f}" if key in case else "" for key in ("ratio", "apart", "work")
+            ]
+            lines.append([name, *rates, *ratios])
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+
+
+def overheads(cases: dict[str, dict[str, float]]) -> str:
+    """A line for torch's convolution and for each op, in us: a call, its overhead, and that over torch's."""
+    lines = [["us", "a call", "of it overhead", "over conv2d's", "a call of the twin"], ["---"] * 5]
+    for name, case in cases.items():
+        if "overhead_us" in case:
+            twin = cases.get(f"({name})", {}).get("median_us")
+            over = case.get("overhead_over_conv2d_us")
+            values = (case["median_us"], case["overhead_us"], over, twin)
+            lines.append([name, *("" if value is None else f"{value:.1f}" for value in values)])
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+
+
 def main() -> None:
     """Print a table for every case, or the chart."""
-    content = json.loads(RESULTS.read_text())
+    for option, printed in (("--processes", processes), ("--overheads", overheads)):
+        if option in sys.argv:
+            results = RESULTS / f"{option.removeprefix('--')}.json"
+            print(printed(json.loads(results.read_text())["cases"]))
+            return
+    content = json.loads((RESULTS / "cpu.json").read_text())
     if "--chart" in sys.argv:
         print(chart(content["rows"]))
         return

@@ -43,6 +43,9 @@ class Progress:
                 dynamic_ncols=True,
                 delay=quiet_for,
             )
+            # In place of the wall clock, which may be set: the bar would stand still until it is caught up with.
+            self._bar._time = time.monotonic
+            self._bar.start_t = self._bar.last_print_t = self._start
 
     def update(self, count: int) -> None:
         """Say that `count` more are done."""

@@ -6,6 +6,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 EXAMPLES = Path(__file__).parents[1] / "examples"
 
 
@@ -29,6 +31,13 @@ def test_refine_in_a_pipeline(tmp_path: Path) -> None:
 
 def test_data_parallel() -> None:
     assert run("data_parallel.py").count("the gradients of the whole batch") == 2
+
+
+def test_lightning_simgan() -> None:
+    pytest.importorskip("lightning", reason="lightning is not installed: pip install lightning")
+    first, second = run("lightning_simgan.py").splitlines()
+    assert first.startswith("8 steps, 32 images in the history: {'refiner': ")
+    assert second.startswith("20 steps, 64 images in the history: ")
 
 
 def test_export_a_refiner(tmp_path: Path) -> None:

@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import copy
+import warnings
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 import torch
 from torch import Tensor, nn
 from torch._dynamo.testing import CompileCounterWithBackend
+from torch._subclasses.fake_tensor import FakeTensor, FakeTensorMode
+from torch.fx.experimental.proxy_tensor import make_fx
 from torch.utils.data import DataLoader, TensorDataset
 
 from simgan_fast import Refiner
+from simgan_fast.ops import patch_cross_entropy
 
 
 def images(count: int) -> Tensor:
@@ -81,6 +85,28 @@ def test_memory_orders(refiner: Refiner, weights: torch.memory_format) -> None:
                 refined = refiner(view)
             assert refined.shape == view.shape
             assert torch.equal(refined, refiner(view.contiguous()))
+
+
+def test_who_watches_sees_the_op(refiner: Refiner) -> None:
+    """The shortcut past torch's dispatcher is not taken where somebody looks there."""
+    refiner.requires_grad_(False)
+    x, other = images(2), images(2)
+    with torch.profiler.profile(acc_events=True) as profile:  # or torch 2.11 warns
+        refiner(x)
+    assert "simgan_fast::residual_network" in {event.key for event in profile.key_averages()}
+    assert "simgan_fast.residual_network" in make_fx(refiner)(x).code
+    with FakeTensorMode(allow_non_fake_inputs=True) as mode:
+        assert isinstance(refiner(mode.from_tensor(x)), FakeTensor)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # torch.jit.trace is on its way out
+        assert torch.equal(torch.jit.trace(refiner, x)(other), refiner(other))
+
+
+@pytest.mark.filterwarnings("ignore:There is a performance drop")
+def test_a_loss_for_each_image_by_vmap() -> None:
+    logits = torch.rand(5, 1, 2, 4, 3)
+    mapped = torch.func.vmap(lambda each: patch_cross_entropy(each, 1))(logits)
+    torch.testing.assert_close(mapped, patch_cross_entropy(logits[:, 0], 1, reduction="image"))
 
 
 class Module(nn.Module):

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import re
+import shutil
+import subprocess
 from collections.abc import Callable
 from pathlib import Path
 
@@ -22,6 +25,22 @@ WITHOUT = "import sys; sys.modules['simgan_fast._C'] = None\n"
 def test_the_native_part_is_built() -> None:
     """Fails where the tests see the source tree in place of the installed package: use an editable install there."""
     assert _native.AVAILABLE, _native.MISSING
+
+
+@needs_native
+@pytest.mark.skipif(shutil.which("readelf") is None, reason="no readelf")
+def test_it_links_the_compiler_s_runtime_and_nothing_else() -> None:
+    """No torch and no OpenMP: whichever torch is there, and whatever it brings along, nothing can clash."""
+
+    def said(*options: str) -> str:
+        command = ["readelf", "--wide", *options, str(_native.C.__file__)]
+        return subprocess.run(command, capture_output=True, text=True, check=True).stdout
+
+    needed = set(re.findall(r"\(NEEDED\).*\[(\w[\w-]*)\.so", said("--dynamic")))
+    system = {"libc", "libm", "libpthread", "libdl", "ld-linux-x86-64", "ld-linux-aarch64"}
+    assert "libc" in needed and needed <= system | {"libstdc++", "libgcc_s"}
+    offered = re.findall(r"GLOBAL\s+DEFAULT\s+\d+ (\S+)", said("--dyn-syms"))
+    assert offered == ["PyInit__C"]
 
 
 @needs_native

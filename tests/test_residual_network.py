@@ -133,6 +133,10 @@ def test_bad_input(impl: str) -> None:
     x = case.x.float()
     for message, arguments in (
         ("first is", (x.expand(1, 2, 5, 5), first, blocks, last)),
+        (
+            "a weight is|other channels",
+            (x, first, [(*blocks[0][:3], blocks[0][3][:-1])], last),
+        ),  # a short bias
         ("last is", (x, first, blocks, (last[0][:, :8], last[1]))),
         (r"must be \[n, c_in, h, w\]", (x[0], first, blocks, last)),
     ):

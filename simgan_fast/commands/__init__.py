@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import math
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -40,6 +41,28 @@ def add_format(parser: argparse.ArgumentParser, default: str) -> None:
         default=default,
         help="what is written; arrow is a packed set (default: %(default)s)",
     )
+
+
+def add_timeout(parser: argparse.ArgumentParser) -> None:
+    """Add --timeout, of the reads of a data set."""
+    parser.add_argument(
+        "--timeout",
+        type=seconds,
+        default=300.0,
+        metavar="SECONDS",
+        help="end where nothing is read for so long, 0: never (default: %(default)g)",
+    )
+
+
+def seconds(text: str) -> float:
+    """Parse a time of 0 seconds or more."""
+    try:
+        value = float(text)
+    except ValueError:
+        value = -1.0
+    if not 0 <= value < math.inf:
+        raise argparse.ArgumentTypeError(f"{text!r} is no time: write seconds, 0 or more")
+    return value
 
 
 def named_sets(option: str, texts: Sequence[str]) -> dict[str, str]:

@@ -5,8 +5,9 @@ from __future__ import annotations
 import argparse
 from typing import Any
 
-from simgan_fast.commands import command, image_size
+from simgan_fast.commands import add_timeout, command, image_size
 from simgan_fast.errors import InputError
+from simgan_fast.stalls import ended_when_stalled
 
 
 def add(commands: Any) -> None:
@@ -34,6 +35,7 @@ def add(commands: Any) -> None:
     parser.add_argument(
         "--processes", type=int, metavar="N", help="that decode (default: one per core)"
     )
+    add_timeout(parser)
     parser.add_argument("--kind", help="nyu-hands: depth or synthdepth [depth]")
     parser.add_argument("--view", help="nyu-hands: camera 1, 2, 3 or all [1]")
     parser.add_argument(
@@ -59,24 +61,26 @@ def run(arguments: argparse.Namespace) -> None:
         raise InputError(
             f"{' and '.join(missing)} missing: prepare FORMAT SOURCE OUT; --list has the formats."
         )
-    packed = prepare(
-        arguments.format,
-        arguments.source,
-        arguments.out,
-        size=arguments.size,
-        channels=arguments.channels,
-        processes=arguments.processes,
-        labels=arguments.labels,
-        crop=arguments.crop,
-        kind=arguments.kind,
-        view=arguments.view,
-        values=arguments.values,
-        near=arguments.near,
-        far=arguments.far,
-        lowest=arguments.lowest,
-        image=arguments.image,
-        split=arguments.split,
-    )
+    kept = "Shards that are finished are kept, and the same command goes on there."
+    with ended_when_stalled(arguments.timeout, kept):
+        packed = prepare(
+            arguments.format,
+            arguments.source,
+            arguments.out,
+            size=arguments.size,
+            channels=arguments.channels,
+            processes=arguments.processes,
+            labels=arguments.labels,
+            crop=arguments.crop,
+            kind=arguments.kind,
+            view=arguments.view,
+            values=arguments.values,
+            near=arguments.near,
+            far=arguments.far,
+            lowest=arguments.lowest,
+            image=arguments.image,
+            split=arguments.split,
+        )
     channels, height, width = packed.shape
     print(
         f"{len(packed)} images of {height}x{width}, {channels} channel{'s' * (channels > 1)}, in {arguments.out}; "

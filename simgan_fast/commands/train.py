@@ -6,10 +6,11 @@ import argparse
 import os
 from typing import Any
 
-from simgan_fast.commands import command, image_size
+from simgan_fast.commands import add_timeout, command, image_size
 from simgan_fast.commands.settings import add_settings, changes, settings
 from simgan_fast.config import PRESETS
 from simgan_fast.errors import InputError
+from simgan_fast.stalls import ended_when_stalled
 
 
 def add(commands: Any) -> None:
@@ -39,6 +40,7 @@ def add(commands: Any) -> None:
         metavar="SET",
         help="labelled real images, neither trained nor tested on, for --select-by gaze",
     )
+    add_timeout(parser)
     parser.add_argument("--device", default="cpu", help="torch device (default: %(default)s)")
     parser.add_argument(
         "--preset",
@@ -50,6 +52,13 @@ def add(commands: Any) -> None:
 
 
 def run(arguments: argparse.Namespace) -> None:
+    folder = arguments.resume or arguments.out
+    kept = f"Checkpoints are kept: simgan-fast train --resume {folder} goes on from the newest."
+    with ended_when_stalled(arguments.timeout, kept):
+        _run(arguments)
+
+
+def _run(arguments: argparse.Namespace) -> None:
     from simgan_fast.jobs.train import resume, train
 
     if arguments.resume:

@@ -14,6 +14,7 @@ from simgan_fast.data.packed import PackedSet, is_packed, open_packed
 from simgan_fast.data.packed_writer import PackedWriter
 from simgan_fast.data.readers.folder import FolderReader
 from simgan_fast.errors import InputError
+from simgan_fast.stalls import moved, reading
 
 __all__ = [
     "FolderReader",
@@ -53,8 +54,9 @@ def open_images(
         if labels is not None:
             raise InputError(f"{path} is a packed set, which holds its labels: leave out {labels}.")
         return _with_shape(open_packed(path), size, channels)
-    reader = FolderReader(path, labels)
-    origin = _origin(reader, size, channels) if cache is not None else ""
+    with reading(str(path)):
+        reader = FolderReader(path, labels)
+        origin = _origin(reader, size, channels) if cache is not None else ""
     if cache is not None and is_packed(cache):
         return _with_origin(open_packed(cache), origin, path)
     folder = Path(cache) if cache is not None else Path(tempfile.mkdtemp(prefix="simgan_fast-"))
@@ -96,6 +98,7 @@ def _origin(reader: FolderReader, size: tuple[int, int] | None, channels: int | 
     if reader.labels:
         files.append(reader.labels_file)
     for file in files:
+        moved()
         status = file.lstat()  # of the link itself where it is one: it may point nowhere
         digest.update(os.fsencode(file) + f" {status.st_size} {status.st_mtime_ns}\n".encode())
     return f"folder sha256:{digest.hexdigest()}"

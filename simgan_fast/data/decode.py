@@ -26,6 +26,7 @@ from simgan_fast.data.image_files import (
     inspect_file,
     is_jpeg,
 )
+from simgan_fast.stalls import moved
 
 LUMA = np.array([0.299, 0.587, 0.114])
 EXIF, APP1, SCAN = b"Exif\0\0", 0xE1, 0xDA  # of a JPEG: a mark, its segment, the end of the header
@@ -89,6 +90,7 @@ def load_chunk(
     """
     chunk = Chunk(np.empty((len(items), *target.shape), target.dtype))
     for i, item in enumerate(items):
+        moved()
         try:
             pixels, info, labels = load_image(item, target.shape[0], fast=fast)
         except Rejected as reason:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 from collections import deque
 from collections.abc import Generator, Iterator, Sequence
@@ -21,6 +22,7 @@ from simgan_fast.data.readers import Reader, Sample
 from simgan_fast.errors import InputError
 from simgan_fast.files import require_absent_or_empty
 from simgan_fast.progress import Progress
+from simgan_fast.stalls import moved, reading
 
 DECODERS = ("auto", "pillow", "dali")
 WORTH_DALI = 2000  # large files; fewer are decoded before DALI has begun (0.3 s)
@@ -63,6 +65,7 @@ def ingest(
     """
     require_absent_or_empty(out)
     _check_arguments(size, channels, decoder, processes)
+    resume = {"size": size, "channels": channels, "decoder": decoder, "sources": _state(sources)}
     plan = _Plan(reader, size, channels)
     writer = PackedWriter(
         out,
@@ -70,8 +73,7 @@ def ingest(
         reader.labels,
         plan.target.dtype,
         origin=origin,
-        resume={"size": size, "channels": channels, "decoder": decoder} if sources else None,
-        changed=partial(_last_change, sources),
+        resume=resume if sources else None,
     )
     with ExitStack() as stack:
         stack.enter_context(writer)
@@ -91,7 +93,8 @@ class _Plan:
     def __init__(self, reader: Reader, size: tuple[int, int] | None, channels: int | None) -> None:
         self.size, self.channels = size, channels
         self.count, self.pixel_labels = len(reader), reader.pixel_labels
-        self.name, self.first, self.pixels = _first_good(reader)
+        with reading(f"the first image of {reader.title}"):
+            self.name, self.first, self.pixels = _first_good(reader)
         height, width = size or (self.first.height, self.first.width)
         shape = (channels or self.first.channels, height, width)
         self.target = Target(shape, self.first.dtype, size is not None)
@@ -128,6 +131,7 @@ def _first_good(reader: Reader) -> tuple[str, ImageInfo, int]:
     """Name of the first image that is whole, what it is, and the pixels of its file; 0 where it has none."""
     rejects = []
     for sample in reader:
+        moved()
         try:
             content, _, box = content_of(item_of(sample))
             _, info, _ = load_image((content, box, sample.nearest), None)
@@ -144,6 +148,7 @@ def _rest(reader: Reader, writer: PackedWriter) -> Iterator[Sample]:
     done, rejects = deque(writer.names), deque(writer.rejects)
     count = len(done)
     for sample in reader:
+        moved()
         if rejects and rejects[0].before == count - len(done):
             before = rejects.popleft().file
         elif done:
@@ -213,15 +218,40 @@ def _moved(points: np.ndarray, infos: Sequence[ImageInfo], target: Target) -> np
     return moved.reshape(points.shape).astype(np.float32)
 
 
-def _last_change(sources: Sequence[str | Path]) -> int:
-    """When anything in `sources` changed last, in nanoseconds: content, name or rights, and none can be set back."""
-    last = 0
+def _state(sources: Sequence[str | Path]) -> str:
+    """A digest of all files in `sources`, by name, size and time of change (of content, name or rights).
+
+    Compared with another one, and with no clock: clocks are set, and that of a server may be another.
+    """
+    digest = hashlib.sha256()
     for source in sources:
-        last = max(last, os.stat(source).st_ctime_ns)
-        for place, _, files in os.walk(source):
-            names = [place, *(os.path.join(place, file) for file in files)]
-            last = max(last, *(os.stat(name).st_ctime_ns for name in names if os.path.exists(name)))
-    return last
+        with reading(f"the list of {source}"):
+            for folder, rows in _stats(source):
+                digest.update(os.fsencode("\n".join([folder, *rows, ""])))
+    return digest.hexdigest()
+
+
+def _stats(source: str | Path) -> Iterator[tuple[str, list[str]]]:
+    """A file, or each folder from `source` down (links to folders are not followed), and a row for each file in it."""
+    if not os.path.isdir(source):
+        yield str(source), [_stat(source)]
+        return
+    folders = [str(source)]
+    while folders:
+        folder = folders.pop()
+        with os.scandir(folder) as entries:
+            ordered = sorted(entries, key=lambda entry: entry.name)
+        yield folder, [f"{entry.name} {_stat(entry)}" for entry in ordered if not entry.is_dir()]
+        folders += [entry.path for entry in ordered if entry.is_dir(follow_symlinks=False)]
+
+
+def _stat(file: str | Path | os.DirEntry[str]) -> str:
+    moved()
+    try:
+        status = os.stat(file)
+    except OSError:  # a link that leads nowhere
+        return ""
+    return f"{status.st_size} {status.st_ctime_ns}"
 
 
 def _check_arguments(

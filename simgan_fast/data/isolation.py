@@ -14,6 +14,8 @@ from multiprocessing.connection import Connection
 from types import TracebackType
 from typing import Any, TypeVar
 
+from simgan_fast.stalls import moved
+
 SECONDS = 300.0  # that one call may take
 
 T = TypeVar("T")
@@ -62,6 +64,7 @@ class Isolated:
                     f"the library that reads it did not end in {self.seconds:.0f} seconds"
                 )
             failed, given = self._here.recv()
+            moved()
         except (EOFError, BrokenPipeError, ConnectionResetError):
             raise OSError("the library that reads it crashed") from None
         if failed:

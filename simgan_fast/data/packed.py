@@ -25,6 +25,7 @@ from simgan_fast.data.packed_format import (
     shard_schema,
 )
 from simgan_fast.errors import InputError
+from simgan_fast.stalls import moved, reading
 
 if TYPE_CHECKING:
     import torch
@@ -51,10 +52,14 @@ def open_packed(path: str | Path) -> PackedSet:
         raise InputError(
             f"{path} is not a packed set (it has no {SET_FILE}): ingest the images first."
         )
-    info = read_description(path / SET_FILE)
-    shape = checked_shape(info["shape"])
-    schema = shard_schema(shape, np.dtype(info["dtype"]), info["labels"])
-    batches = [open_shard(path / shard["file"], schema, shard["count"]) for shard in info["shards"]]
+    with reading(str(path)):
+        info = read_description(path / SET_FILE)
+        shape = checked_shape(info["shape"])
+        schema = shard_schema(shape, np.dtype(info["dtype"]), info["labels"])
+        batches = []
+        for shard in info["shards"]:
+            batches.append(open_shard(path / shard["file"], schema, shard["count"]))
+            moved()
     return PackedSet(path, info, batches)
 
 
@@ -110,7 +115,9 @@ class PackedSet:
         images = np.empty((sum(counts), *self.shape), self.dtype)
         ends = np.cumsum(counts)
         for i, count, end in zip(shards, counts, ends, strict=True):
-            _read_images(self.path / self.info["shards"][i]["file"], images[end - count : end])
+            file = self.path / self.info["shards"][i]["file"]
+            with reading(str(file)):
+                _read_images(file, images[end - count : end])
         return torch.from_numpy(images)
 
     def verify(self, progress: Callable[[int], None] = lambda _: None) -> None:

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
-import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
 from types import TracebackType
@@ -56,8 +55,7 @@ class PackedWriter:
 
     `resume`: anything that JSON can hold; where it is given, a writer that is stopped leaves its
     finished shards in a hidden folder beside `path`, and the next one with the same arguments goes
-    on from there (`names`, `rejects`), unless `changed`, asked for a time in nanoseconds since 1970, says
-    that what the set is made from has changed since. A second one at the same time is refused.
+    on from there (`names`, `rejects`). A second one at the same time is refused.
 
     `folder`: what makes the folder, where it is not to be as above.
 
@@ -78,7 +76,6 @@ class PackedWriter:
         shard_size: int | None = None,
         origin: str = "",
         resume: Any = None,
-        changed: Callable[[], int] = lambda: 0,
         folder: AbstractContextManager[Path] | None = None,
     ) -> None:
         self.path = Path(path)
@@ -95,7 +92,7 @@ class PackedWriter:
         self._shards: list[dict[str, Any]] = []
         self._pending: list[pa.RecordBatch] = []
         self._pending_count = 0
-        self._resume, self._changed, self._started = resume, changed, time.time_ns()
+        self._resume = resume
         self._context: AbstractContextManager[Path] = folder or (
             folder_written_whole(self.path)
             if resume is None
@@ -202,7 +199,7 @@ class PackedWriter:
         """Note what is finished, so that the next writer can go on from there."""
         done = sum(shard["count"] for shard in self._shards)
         rejects = [reject for reject in self.rejects if reject.before <= done]
-        part = {"started": self._started, "made_by": self._made_by(), "rejects": rejects}
+        part = {"made_by": self._made_by(), "rejects": rejects}
         with written_whole(self.folder / PART_FILE) as file:
             file.write(json.dumps({**part, "shards": self._shards}).encode())
 
@@ -214,8 +211,7 @@ class PackedWriter:
     def _take_over(self) -> None:
         """Go on with what an earlier writer has left in the folder, if it is of use; remove the rest."""
         part = _read_part(self.folder / PART_FILE)
-        if part.get("made_by") == self._made_by() and self._changed() <= part["started"]:
-            self._started = part["started"]
+        if part.get("made_by") == self._made_by():
             self._shards = list(self._whole_shards(part["shards"]))
         rejects = [Reject(*reject) for reject in part.get("rejects", [])]
         self.rejects = [
@@ -262,7 +258,7 @@ def _read_part(file: Path) -> dict[str, Any]:
     """What is in part.json; nothing where it is missing or damaged."""
     try:
         part = json.loads(file.read_text(encoding="utf-8"))
-        return part if {"started", "made_by", "rejects", "shards"} <= set(part) else {}
+        return part if {"made_by", "rejects", "shards"} <= set(part) else {}
     except (OSError, ValueError, TypeError):
         return {}
 

@@ -17,6 +17,7 @@ from simgan_fast.data.decode import Chunk, Item
 from simgan_fast.data.isolation import FORK, end_with_parent, quiet_fork
 from simgan_fast.data.readers import Sample
 from simgan_fast.errors import InputError
+from simgan_fast.stalls import reading
 
 WORTH_PROCESSES = 512  # images; fewer are loaded before two processes have started (15 ms)
 HELD_BYTES = 8 << 20  # of files and pixels that samples bring along, in a chunk
@@ -59,7 +60,9 @@ def loaded(
     if processes == 1:
         chunks = _Chunks(samples, size)
         while chunk := chunks.next():
-            yield chunk, load([item_of(sample) for sample in chunk])
+            with reading(_names(chunk)):
+                pixels = load([item_of(sample) for sample in chunk])
+            yield chunk, pixels
         return
     with _older_objects_frozen(), _pool(load, processes) as pool:
         try:
@@ -91,9 +94,15 @@ def _in_order(
         if not waiting:
             return
         chunk, future = waiting.popleft()
-        loaded, seconds = future.result()
+        with reading(_names(chunk)):
+            loaded, seconds = future.result()
         chunks.size = max(1, min(largest, int(len(chunk) * SECONDS / max(seconds, 1e-6))))
         yield chunk, loaded
+
+
+def _names(chunk: Sequence[Sample]) -> str:
+    more = f" or one of the {len(chunk) - 1} images after it" if len(chunk) > 1 else ""
+    return f"{chunk[0].name}{more}"
 
 
 def _submit(pool: Executor, work: Work, chunk: Sequence[Sample]) -> Future[tuple[Chunk, float]]:
@@ -152,15 +161,18 @@ class _Chunks:
 
     def __init__(self, samples: Iterable[Sample], size: int) -> None:
         self._samples, self.size = iter(samples), size
+        self._last = ""
 
     def next(self) -> list[Sample]:
         """The next samples; none at the end."""
         chunk: list[Sample] = []
         held = 0
-        for sample in self._samples:
-            chunk.append(sample)
-            image = sample.image
-            held += len(image) if isinstance(image, bytes) else getattr(image, "nbytes", 0)
-            if len(chunk) == self.size or held >= HELD_BYTES:
-                break
+        with reading(f"what comes after {self._last}" if self._last else "the first images"):
+            for sample in self._samples:
+                chunk.append(sample)
+                image = sample.image
+                held += len(image) if isinstance(image, bytes) else getattr(image, "nbytes", 0)
+                if len(chunk) == self.size or held >= HELD_BYTES:
+                    break
+        self._last = chunk[-1].name if chunk else ""
         return chunk

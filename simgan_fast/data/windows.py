@@ -14,6 +14,7 @@ from torch import Tensor
 from simgan_fast.data.packed import PackedSet
 from simgan_fast.errors import InputError
 from simgan_fast.ops.random import permutation
+from simgan_fast.stalls import reading
 
 WINDOW_BYTES = 256 << 20  # of images: sixteen shards as `simgan_fast` writes them
 STREAMS = (
@@ -106,4 +107,6 @@ class Windows:
             if window not in held:
                 held[window] = self._reader.submit(self.images.read_shards, window)
         self._read_or_reading = {window: held[window] for window in (windows[number], after)}
-        return held[windows[number]].result()
+        first = self.images.info["shards"][windows[number][0]]["file"]
+        with reading(f"{self.images.path / first} or the shards read with it"):
+            return held[windows[number]].result()

@@ -24,6 +24,7 @@ from simgan_fast.data.readers.unityeyes import UnityEyesReader
 from simgan_fast.data.readers.unityeyes2 import UnityEyes2Reader
 from simgan_fast.data.readers.webdataset import WebDatasetReader
 from simgan_fast.errors import InputError
+from simgan_fast.stalls import reading
 
 
 @dataclass(frozen=True)
@@ -154,7 +155,8 @@ def prepare(
     unknown = sorted(set(given) - set(FORMATS[format].options))
     if unknown:
         raise InputError(f"the format {format} takes no {unknown[0]}.")
-    reader = FORMATS[format].reader(source, **given)
+    with reading(str(source)):
+        reader = FORMATS[format].reader(source, **given)
     return ingest(
         reader,
         out,

@@ -61,11 +61,11 @@ def obstacle(
     """Why the native kernels cannot run on images x [n, ., h, w], hidden maps of `channels`, size x size filters."""
     if _ALGORITHM == "direct" and impl == "auto":
         return "SIMGAN_FAST_CONV is direct"
+    float32 = torch.float32
     for tensor in (x, *weights):
-        if not tensor.is_cpu:
-            return f"there is no kernel for {tensor.device.type}"
-        if tensor.dtype is not torch.float32:
-            return f"there is no kernel for {tensor.dtype}"
+        if tensor.dtype is not float32 or not tensor.is_cpu:
+            kind = tensor.dtype if tensor.is_cpu else tensor.device.type
+            return f"there is no kernel for {kind}"
     if channels % CHANNELS:
         return f"there is no kernel for {channels} channels, only for multiples of {CHANNELS}"
     n, _, height, width = x.shape
@@ -76,7 +76,7 @@ def obstacle(
 
 def empty_channels_last(x: Tensor) -> Tensor:
     """Like x, in channels-last memory."""
-    return torch.empty(x.shape, dtype=x.dtype, device=x.device, memory_format=torch.channels_last)
+    return torch.empty_like(x, memory_format=torch.channels_last)
 
 
 def maps_shape(
@@ -97,8 +97,7 @@ def kept_memory(x: Tensor, weights: Sequence[Tensor], number: int, tile: int, ke
 
     Fresh pages would have to be cleared first.
     """
-    shape = maps_shape(x, weights, number, tile, keep)
-    return kept(shape) if keep else x.new_empty(shape)
+    return kept(maps_shape(x, weights, number, tile, keep)) if keep else x.new_empty(0)
 
 
 def kept(shape: Sequence[int]) -> Tensor:
@@ -107,30 +106,26 @@ def kept(shape: Sequence[int]) -> Tensor:
     return torch.frombuffer(C.Scratch(count), dtype=torch.float32)[:count].view(shape)
 
 
-class Call:
-    """The arguments that every native call begins with; it holds the tensors that they point into.
+def call(
+    x: Tensor,
+    channels: int,
+    weights: Sequence[Tensor],
+    reflect: bool,
+    tile: int,
+    ends: tuple[int, int] = (0, 0),
+) -> tuple[list[int], list[list[int]], list[Tensor]]:
+    """The two arguments that every native call begins with, and tensors that must live as long.
 
     weights: weight and bias of each convolution in turn, those of the two ends last where `ends` is (in, out) channels.
     """
-
-    def __init__(
-        self,
-        x: Tensor,
-        channels: int,
-        weights: Sequence[Tensor],
-        reflect: bool,
-        tile: int,
-        ends: tuple[int, int] = (0, 0),
-    ) -> None:
-        n, _, height, width = x.shape
-        # The kernels read any layout of weights, but biases only in a row.
-        self.tensors = [t if i % 2 == 0 else t.contiguous() for i, t in enumerate(weights)]
-        convolutions = len(weights) // 2 - (2 if ends[0] else 0)
-        threads = torch.get_num_threads()
-        sizes = [n, height, width, channels, convolutions // 2, int(reflect), tile, threads, *ends]
-        sizes.append(weights[0].shape[-1])
-        pairs = zip(self.tensors[::2], self.tensors[1::2], strict=True)
-        self.head = (sizes, [[w.data_ptr(), *w.stride(), b.data_ptr()] for w, b in pairs])
+    n, _, height, width = x.shape
+    blocks = len(weights) // 4 - (1 if ends[0] else 0)
+    threads, size = torch.get_num_threads(), weights[0].shape[-1]
+    sizes = [n, height, width, channels, blocks, reflect, tile, threads, *ends, size]
+    # The kernels read any layout of weights, but biases only in a row.
+    biases = [bias.contiguous() for bias in weights[1::2]]
+    pairs = zip(weights[::2], biases, strict=True)
+    return sizes, [[w.data_ptr(), *w.stride(), b.data_ptr()] for w, b in pairs], biases
 
 
 def empty_block_gradients(weights: Sequence[Tensor]) -> tuple[Tensor, Tensor]:

@@ -12,7 +12,7 @@ from torch.nn import functional as F
 from simgan_fast._native import C
 from simgan_fast.errors import InputError
 from simgan_fast.ops import _winograd
-from simgan_fast.ops._choose import use_native
+from simgan_fast.ops._choose import past_dispatcher, use_native
 from simgan_fast.ops.residual_blocks import check_padding_mode, same_convolution
 
 Convolution = tuple[Tensor, Tensor]
@@ -63,7 +63,7 @@ def patch_network(
     if torch.is_grad_enabled() and any(tensor.requires_grad for tensor in (images, *flat)):
         logits: Tensor = _PatchNetwork.apply(images, reflect, *flat)  # type: ignore[no-untyped-call]
         return logits
-    logits, _ = _op(images, flat, reflect, False)
+    logits, _ = (_cpu if past_dispatcher(images, flat) else _op)(images, flat, reflect, False)
     return logits
 
 
@@ -77,20 +77,21 @@ def _check(images: Tensor, convolutions: Sequence[Convolution], padding_mode: st
         raise InputError(message)
     channels = images.shape[1]
     for number, ((weight, bias), size) in enumerate(zip(convolutions, _SIZES, strict=True), 1):
-        wanted = (weight.shape[0], channels, size, size)
-        if weight.shape != wanted or bias.shape != wanted[:1]:
+        shape = weight.shape
+        wanted = (shape[0], channels, size, size)
+        if shape != wanted or bias.shape != wanted[:1]:
             message = (
-                f"patch_network: convolution {number} has weight {list(weight.shape)} and bias {list(bias.shape)}; "
+                f"patch_network: convolution {number} has weight {list(shape)} and bias {list(bias.shape)}; "
                 f"after {channels} channels it must be [c, {channels}, {size}, {size}] with bias [c]."
             )
             raise InputError(message)
-        channels = weight.shape[0]
+        channels = shape[0]
 
 
 def _obstacle(images: Tensor, flat: list[Tensor], padding_mode: str, impl: str) -> str | None:
     """Why the native kernel cannot run, or None."""
-    hidden = [weight.shape[0] for weight in flat[:-2:2]]
-    if any(channels % _GROUP for channels in hidden) or flat[-2].shape[0] == 0:
+    *hidden, classes = map(len, flat[1::2])
+    if classes == 0 or any(channels % _GROUP for channels in hidden):
         return f"there is no kernel for {hidden} channels, only for multiples of {_GROUP}"
     if padding_mode == "reflect" and min(images.shape[-2:]) < 5:
         return "there is no kernel for images of less than 5 pixels a side"
@@ -151,12 +152,11 @@ def _call(
     images: Tensor, weights: list[Tensor], reflect: bool
 ) -> tuple[list[int], list[list[int]], list[Tensor]]:
     """The arguments that every native call begins with, and tensors that must live as long."""
-    held = [t if i % 2 == 0 else t.contiguous() for i, t in enumerate(weights)]
-    channels = [weight.shape[0] for weight in held[::2]]
+    biases = [bias.contiguous() for bias in weights[1::2]]
     n, c, height, width = images.shape
-    sizes = [n, c, height, width, *channels, int(reflect), torch.get_num_threads()]
-    pairs = zip(held[::2], held[1::2], strict=True)
-    return sizes, [[w.data_ptr(), *w.stride(), b.data_ptr()] for w, b in pairs], held
+    sizes = [n, c, height, width, *map(len, biases), reflect, torch.get_num_threads()]
+    pairs = zip(weights[::2], biases, strict=True)
+    return sizes, [[w.data_ptr(), *w.stride(), b.data_ptr()] for w, b in pairs], biases
 
 
 def _cpu(images: Tensor, weights: list[Tensor], reflect: bool, keep: bool) -> tuple[Tensor, Tensor]:
@@ -223,7 +223,8 @@ torch.library.impl("simgan_fast::patch_network_backward", "CPU", _backward_cpu)
 class _PatchNetwork(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, images: Tensor, reflect: bool, *weights: Tensor) -> Tensor:
-        logits, maps = _op(images, list(weights), reflect, True)
+        run = _cpu if past_dispatcher(images, weights) else _op
+        logits, maps = run(images, list(weights), reflect, True)
         ctx.save_for_backward(images, maps, *weights)
         ctx.reflect = reflect
         result: Tensor = logits
@@ -235,7 +236,8 @@ class _PatchNetwork(torch.autograd.Function):
         if torch.is_grad_enabled():
             return _differentiable_backward(grad, images, weights, ctx)
         of_images, of_weights = ctx.needs_input_grad[0], any(ctx.needs_input_grad[2:])
-        gradients = _backward_op(grad, images, maps, weights, ctx.reflect, of_images, of_weights)
+        run = _backward_cpu if past_dispatcher(grad, weights) else _backward_op
+        gradients = run(grad, images, maps, weights, ctx.reflect, of_images, of_weights)
         grad_images = gradients.pop(0) if of_images else None
         # Views in the layout of channels-last weights, which take them without a copy.
         of_each = [g.permute(0, 3, 1, 2) if g.ndim == 4 else g for g in gradients]

@@ -13,7 +13,7 @@ from torch.nn import functional as F
 from simgan_fast._native import C
 from simgan_fast.errors import InputError
 from simgan_fast.ops import _winograd
-from simgan_fast.ops._choose import use_native
+from simgan_fast.ops._choose import past_dispatcher, use_native
 
 Block = tuple[Tensor, Tensor, Tensor, Tensor]
 _KERNEL_SIZES = (3, 7)
@@ -58,24 +58,24 @@ def residual_blocks(
     tensor(1.)
     """
     _check(x, weights, padding_mode, tile)
-    if not use_native("residual_blocks", impl, _obstacle(x, weights, padding_mode, impl)):
-        return _residual_blocks_reference(x, weights, padding_mode)
     flat = [tensor for block in weights for tensor in block]
+    if not use_native("residual_blocks", impl, _obstacle(x, flat, padding_mode, impl)):
+        return _residual_blocks_reference(x, weights, padding_mode)
     reflect, tile = padding_mode == "reflect", tile or _winograd.default_tile()
     if torch.is_grad_enabled() and any(tensor.requires_grad for tensor in (x, *flat)):
         y: Tensor = _ResidualBlocks.apply(x, reflect, tile, *flat)  # type: ignore[no-untyped-call]
         return y
-    y, _ = _op(x, flat, reflect, tile, False)
+    y, _ = (_cpu if past_dispatcher(x, flat) else _op)(x, flat, reflect, tile, False)
     return y
 
 
-def _obstacle(x: Tensor, weights: Sequence[Block], padding_mode: str, impl: str) -> str | None:
+def _obstacle(x: Tensor, flat: Sequence[Tensor], padding_mode: str, impl: str) -> str | None:
     """Why the native kernel cannot run, or None."""
-    flat = [tensor for block in weights for tensor in block]
-    size = weights[0][0].shape[-1]
-    if any(weight.shape[-1] != size for weight in flat[::2]):
-        return "there is no kernel for filters of different sizes"
-    return _winograd.obstacle(x, flat, x.shape[1], padding_mode, impl, size)
+    shape = flat[0].shape
+    for weight in flat[2::2]:
+        if weight.shape != shape:
+            return "there is no kernel for filters of different sizes"
+    return _winograd.obstacle(x, flat, x.shape[1], padding_mode, impl, shape[-1])
 
 
 def _check(x: Tensor, weights: Sequence[Block], padding_mode: str, tile: int | None) -> None:
@@ -87,9 +87,13 @@ def _check(x: Tensor, weights: Sequence[Block], padding_mode: str, tile: int | N
     if len(weights) == 0:
         message = "residual_blocks: weights is empty; give (w1, b1, w2, b2) for each block."
         raise InputError(message)
-    for block in weights:
-        for weight, bias in (block[:2], block[2:]):
-            _check_convolution(x.shape[1], weight, bias)
+    channels, size = x.shape[1], weights[0][0].shape[-1]
+    wanted, wanted_bias = (channels, channels, size, size), (channels,)
+    for w1, b1, w2, b2 in weights:
+        usual = w1.shape == w2.shape == wanted and b1.shape == b2.shape == wanted_bias
+        if size not in _KERNEL_SIZES or not usual:  # of another size perhaps, or wrong
+            _check_convolution(channels, w1, b1)
+            _check_convolution(channels, w2, b2)
 
 
 def check_padding_mode(op: str, padding_mode: str) -> None:
@@ -155,8 +159,9 @@ def _cpu(
     x = x.contiguous(memory_format=torch.channels_last)
     y = _winograd.empty_channels_last(x)
     maps = _winograd.kept_memory(x, weights, len(weights) // 2, tile, keep)
-    call = _winograd.Call(x, x.shape[1], weights, reflect, tile)
-    C.residual_blocks(*call.head, x.data_ptr(), y.data_ptr(), maps.data_ptr() if keep else 0)
+    sizes, addresses, _held = _winograd.call(x, x.shape[1], weights, reflect, tile)
+    to = maps.data_ptr() if keep else 0
+    C.residual_blocks(sizes, addresses, x.data_ptr(), y.data_ptr(), to)
     return y, maps
 
 
@@ -172,10 +177,10 @@ def _backward_cpu(
     grad, y = (tensor.contiguous(memory_format=torch.channels_last) for tensor in (grad, y))
     maps = maps.contiguous()
     gradients = _fake_backward(grad, y, maps, weights, reflect, tile)
-    call = _winograd.Call(y, y.shape[1], weights, reflect, tile)
-    addresses = [gradient.data_ptr() for gradient in gradients] + [0] * 4
+    sizes, addresses, _held = _winograd.call(y, y.shape[1], weights, reflect, tile)
+    to = [gradient.data_ptr() for gradient in gradients] + [0] * 4
     C.residual_blocks_backward(
-        *call.head, grad.data_ptr(), 0, y.data_ptr(), maps.data_ptr(), addresses
+        sizes, addresses, grad.data_ptr(), 0, y.data_ptr(), maps.data_ptr(), to
     )
     return gradients
 
@@ -189,7 +194,8 @@ torch.library.impl("simgan_fast::residual_blocks_backward", "CPU", _backward_cpu
 class _ResidualBlocks(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, x: Tensor, reflect: bool, tile: int, *weights: Tensor) -> Tensor:
-        y, maps = _op(x, list(weights), reflect, tile, True)
+        run = _cpu if past_dispatcher(x, weights) else _op
+        y, maps = run(x, list(weights), reflect, tile, True)
         ctx.save_for_backward(y, maps, *weights)
         ctx.reflect, ctx.tile = reflect, tile
         result: Tensor = y
@@ -199,7 +205,6 @@ class _ResidualBlocks(torch.autograd.Function):
     @once_differentiable
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
         y, maps, *weights = ctx.saved_tensors
-        grad_x, grad_weights, grad_biases = _backward_op(
-            grad, y, maps, weights, ctx.reflect, ctx.tile
-        )
+        run = _backward_cpu if past_dispatcher(grad, weights) else _backward_op
+        grad_x, grad_weights, grad_biases = run(grad, y, maps, weights, ctx.reflect, ctx.tile)
         return grad_x, None, None, *_winograd.unpacked(grad_weights, grad_biases)

@@ -13,7 +13,7 @@ from torch.nn import functional as F
 from simgan_fast._native import C
 from simgan_fast.errors import InputError
 from simgan_fast.ops import _winograd
-from simgan_fast.ops._choose import use_native
+from simgan_fast.ops._choose import past_dispatcher, use_native
 from simgan_fast.ops.residual_blocks import (
     Block,
     check_padding_mode,
@@ -61,21 +61,19 @@ def residual_network(
     """
     _check(images, first, last, padding_mode)
     differentiable = torch.is_grad_enabled()
+    flat = [tensor for pair in (*blocks, first, last) for tensor in pair]
     if (
         impl == "reference"
         or (images.requires_grad and differentiable)
-        or not use_native(
-            "residual_network", impl, _obstacle(images, first, blocks, last, padding_mode, impl)
-        )
+        or not use_native("residual_network", impl, _obstacle(images, flat, padding_mode, impl))
     ):
         return _composed(images, first, blocks, last, padding_mode, impl, tile)
     _winograd.check("residual_network", tile)
-    flat = [tensor for pair in (*blocks, first, last) for tensor in pair]
     reflect, tile = padding_mode == "reflect", tile or _winograd.default_tile()
     if differentiable and any(tensor.requires_grad for tensor in flat):
         y: Tensor = _ResidualNetwork.apply(images, reflect, tile, *flat)  # type: ignore[no-untyped-call]
         return y
-    y, _ = _op(images, flat, reflect, tile, False)
+    y, _ = (_cpu if past_dispatcher(images, flat) else _op)(images, flat, reflect, tile, False)
     return y
 
 
@@ -88,11 +86,12 @@ def _check(
             f"residual_network: images has shape {list(images.shape)}; it must be [n, c_in, h, w]."
         )
         raise InputError(message)
-    size, channels = first[0].shape[-1], first[0].shape[0]
+    shape = first[0].shape
+    channels, size = shape[0], shape[-1]
     wanted = (channels, images.shape[1], size, size)
-    if size not in (3, 7) or first[0].shape != wanted or first[1].shape != (channels,):
+    if size not in (3, 7) or shape != wanted or first[1].shape != wanted[:1]:
         message = (
-            f"residual_network: first is {list(first[0].shape)} with bias {list(first[1].shape)}; for images of "
+            f"residual_network: first is {list(shape)} with bias {list(first[1].shape)}; for images of "
             f"{images.shape[1]} channels it must be [c, {images.shape[1]}, k, k], k = 3 or 7, with bias [c]."
         )
         raise InputError(message)
@@ -104,27 +103,20 @@ def _check(
         raise InputError(message)
 
 
-def _obstacle(
-    images: Tensor,
-    first: tuple[Tensor, Tensor],
-    blocks: Sequence[Block],
-    last: tuple[Tensor, Tensor],
-    padding_mode: str,
-    impl: str,
-) -> str | None:
-    """Why the whole cannot run natively, or None. What `residual_blocks` refuses, it says itself."""
-    channels, size = first[0].shape[0], first[0].shape[-1]
-    if any(w.shape != (channels, channels, size, size) for block in blocks for w in block[::2]):
-        return "the blocks have other channels, or filters of another size"
-    if not blocks:
+def _obstacle(images: Tensor, flat: Sequence[Tensor], padding_mode: str, impl: str) -> str | None:
+    """Why the whole cannot run natively, or None. What `residual_blocks` refuses, it says itself.
+
+    `flat`: weights and biases of the blocks, then of the first and the last convolution.
+    """
+    channels, ins, size, _ = flat[-4].shape
+    outs, inner, inner_bias = len(flat[-1]), (channels, channels, size, size), (channels,)
+    for weight, bias in zip(flat[:-4:2], flat[1:-4:2], strict=True):
+        if weight.shape != inner or bias.shape != inner_bias:
+            return "the blocks have other channels, or filters of another size"
+    if len(flat) == 4:
         return "there are no blocks"
-    if (
-        max(images.shape[1], len(last[1])) > _MOST_CHANNELS
-        or images.shape[1] == 0
-        or len(last[1]) == 0
-    ):
-        return f"there is no kernel for {images.shape[1]} to {len(last[1])} channels, only for at most {_MOST_CHANNELS}"
-    flat = [tensor for pair in (*blocks, first, last) for tensor in pair]
+    if not (0 < ins <= _MOST_CHANNELS and 0 < outs <= _MOST_CHANNELS):
+        return f"there is no kernel for {ins} to {outs} channels, only for at most {_MOST_CHANNELS}"
     return _winograd.obstacle(images, flat, channels, padding_mode, impl, size)
 
 
@@ -161,7 +153,7 @@ def _ends(weights: list[Tensor]) -> tuple[int, int]:
 
 def _empty_output(images: Tensor, weights: list[Tensor]) -> Tensor:
     n, _, height, width = images.shape
-    return images.new_empty((n, _ends(weights)[1], height, width))
+    return images.new_empty((n, len(weights[-1]), height, width))
 
 
 def _number(weights: list[Tensor]) -> int:
@@ -182,8 +174,10 @@ def _cpu(
     images, channels = images.contiguous(), weights[0].shape[0]
     y = _empty_output(images, weights)
     maps = _winograd.kept_memory(images, weights, _number(weights), tile, keep)
-    call = _winograd.Call(images, channels, weights, reflect, tile, _ends(weights))
-    C.residual_blocks(*call.head, images.data_ptr(), y.data_ptr(), maps.data_ptr() if keep else 0)
+    ends = _ends(weights)
+    sizes, addresses, _held = _winograd.call(images, channels, weights, reflect, tile, ends)
+    to = maps.data_ptr() if keep else 0
+    C.residual_blocks(sizes, addresses, images.data_ptr(), y.data_ptr(), to)
     return y, maps
 
 
@@ -206,10 +200,11 @@ def _backward_cpu(
 ) -> tuple[Tensor, ...]:
     grad, images, maps = grad.contiguous(), images.contiguous(), maps.contiguous()
     gradients = _fake_backward(grad, images, maps, weights, reflect, tile)
-    call = _winograd.Call(images, weights[0].shape[0], weights, reflect, tile, _ends(weights))
-    addresses = [0, *(gradient.data_ptr() for gradient in gradients)]
+    channels, ends = weights[0].shape[0], _ends(weights)
+    sizes, addresses, _held = _winograd.call(images, channels, weights, reflect, tile, ends)
+    to = [0, *(gradient.data_ptr() for gradient in gradients)]
     C.residual_blocks_backward(
-        *call.head, grad.data_ptr(), images.data_ptr(), 0, maps.data_ptr(), addresses
+        sizes, addresses, grad.data_ptr(), images.data_ptr(), 0, maps.data_ptr(), to
     )
     return gradients
 
@@ -223,7 +218,8 @@ torch.library.impl("simgan_fast::residual_network_backward", "CPU", _backward_cp
 class _ResidualNetwork(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, images: Tensor, reflect: bool, tile: int, *weights: Tensor) -> Tensor:
-        y, maps = _op(images, list(weights), reflect, tile, True)
+        run = _cpu if past_dispatcher(images, weights) else _op
+        y, maps = run(images, list(weights), reflect, tile, True)
         ctx.save_for_backward(images, maps, *weights)
         ctx.reflect, ctx.tile = reflect, tile
         result: Tensor = y
@@ -233,7 +229,8 @@ class _ResidualNetwork(torch.autograd.Function):
     @once_differentiable
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
         images, maps, *weights = ctx.saved_tensors
-        grad_weights, grad_biases, first, first_bias, last, last_bias = _backward_op(
+        run = _backward_cpu if past_dispatcher(grad, weights) else _backward_op
+        grad_weights, grad_biases, first, first_bias, last, last_bias = run(
             grad, images, maps, weights, ctx.reflect, ctx.tile
         )
         ends = (first.permute(0, 3, 1, 2), first_bias, last.permute(0, 3, 1, 2), last_bias)

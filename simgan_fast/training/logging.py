@@ -60,7 +60,9 @@ class RunLog:
         threading.excepthook = self._quiet_writer
         try:
             self._events = SummaryWriter(
-                str(run / "tensorboard"), purge_step=update + 1 if update else None
+                str(run / "tensorboard"),
+                purge_step=update + 1 if update else None,
+                filename_suffix=f".{update}",  # or a name of time and process alone, which may come twice
             )
         except BaseException:
             threading.excepthook = self._hook

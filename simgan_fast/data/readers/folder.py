@@ -14,6 +14,7 @@ from simgan_fast.data.labels_csv import read_labels
 from simgan_fast.data.labels_json import read_labels_json
 from simgan_fast.data.readers import PixelLabelsByName, Sample
 from simgan_fast.errors import InputError
+from simgan_fast.stalls import moved
 
 SUFFIXES = (".png", ".jpg", ".jpeg")
 LABELS_FILE = "labels.csv"
@@ -89,6 +90,7 @@ def file_names(folder: Path, suffixes: tuple[str, ...]) -> list[str]:
     """The files under `folder` that end in one of `suffixes`, in natural order; links to folders are passed over."""
     names = []
     for place, folders, files in os.walk(folder, onerror=_cannot_list):
+        moved()
         folders[:] = [name for name in folders if not name.startswith(".")]
         prefix = "" if place == str(folder) else f"{Path(place).relative_to(folder).as_posix()}/"
         names += [

@@ -15,6 +15,7 @@ import pyarrow.parquet as pq
 from simgan_fast.data.readers.arrow_messages import message_places, rows_and_size
 from simgan_fast.data.readers.parquet_pages import Chunk, pages, row_groups
 from simgan_fast.errors import InputError
+from simgan_fast.stalls import reading
 
 PARQUET = ".parquet"
 SUFFIXES = (PARQUET, ".arrow", ".feather", ".ipc")
@@ -56,7 +57,7 @@ class Table:
     def __init__(self, file: Path) -> None:
         self.file = file
         self.is_parquet = file.suffix.lower() == PARQUET
-        with self._explained():
+        with reading(str(file)), self._explained():
             if not os.path.isfile(file):  # opening a pipe would wait for ever
                 raise ValueError("there is no file of this name")
             with open(file, "rb") as stream:

@@ -17,6 +17,7 @@ from simgan_fast.data.labels_json import BROKEN, label_numbers, object_labels
 from simgan_fast.data.readers import PixelLabelsByName, Sample, left_out
 from simgan_fast.data.readers.folder import SUFFIXES, natural_order
 from simgan_fast.errors import InputError
+from simgan_fast.stalls import reading
 
 COMPRESSED = (".tar.gz", ".tgz", ".tar.xz", ".txz", ".tar.bz2", ".tar.zst")
 NAME_KEY = "__name__"  # of the JSON: the image's name, where a tar cannot have it
@@ -78,7 +79,8 @@ class WebDatasetReader(PixelLabelsByName):
         self.source = Path(source)
         self._index = _Index()
         for shard in _shards(self.source):
-            _add_shard(self._index, shard)
+            with reading(str(shard)):
+                _add_shard(self._index, shard)
         if not self._index.images:
             raise InputError(
                 f"{self.source} holds no image: want members such as 0001.png, without another dot in "
