@@ -20,7 +20,8 @@ from simgan_fast.files import write_json
 from simgan_fast.jobs.demo_stages import ARMS, ESTIMATOR_SEEDS, DemoStages
 from simgan_fast.pictures import save_picture
 
-SIDE = 64  # pixels of the images
+# Options of `simulate`.
+SIMULATED_AS: dict[str, Any] = {"size": (64, 64), "values": "paper", "poses": "open"}
 # No image comes twice: turning them would only make them harder to learn. Longer would take the demo beyond 15 minutes.
 ESTIMATOR = PoseTraining(width=64, updates=240, rotation=0.0, scale=0.0, shift=0.0)
 SHOWN = 8  # images in a row of samples.png
@@ -51,11 +52,7 @@ class _Hands(DemoStages):
     subject = "hands"
     training_images = 5000
     test_images = 1000
-    simulator_options: ClassVar[dict[str, Any]] = {
-        "size": (SIDE, SIDE),
-        "values": "paper",
-        "poses": "open",
-    }
+    simulator_options: ClassVar[dict[str, Any]] = SIMULATED_AS
 
     def evaluate(self) -> None:
         sets = {name: open_packed(self.out / folder) for name, folder in ARMS.items()}
