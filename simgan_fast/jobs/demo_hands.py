@@ -22,8 +22,8 @@ from simgan_fast.pictures import save_picture
 
 # Options of `simulate`.
 SIMULATED_AS: dict[str, Any] = {"size": (64, 64), "values": "paper", "poses": "open"}
-# No image comes twice: turning them would only make them harder to learn. Longer would take the demo beyond 15 minutes.
-ESTIMATOR = PoseTraining(width=64, updates=240, rotation=0.0, scale=0.0, shift=0.0)
+# One hourglass, and images as they are: turned ones take longer to learn. More would take the demo beyond 15 minutes.
+ESTIMATOR = PoseTraining(stacks=1, width=64, updates=800, rotation=0.0, scale=0.0, shift=0.0)
 SHOWN = 8  # images in a row of samples.png
 
 

@@ -326,7 +326,7 @@ def _require_one_encoding(synthetic: PackedSet, real: PackedSet) -> None:
     for name, encoding in found.items():
         if encoding == "millimetres":
             raise InputError(
-                f"the {name} images are plain millimetres, of which a hand is a thousandth of the range: make both "
+                f"the {name} images are plain millimetres, of which a whole hand spans 0.3 % of the range: make both "
                 "sets with --values paper, or both with metric."
             )
     if None not in found.values() and found["synthetic"] != found["real"]:
