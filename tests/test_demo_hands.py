@@ -27,7 +27,7 @@ def test_the_demo_of_hands(tmp_path: Path) -> None:
     assert set(summary["seconds"]) == {"simulate", "train", "refine", "evaluate"}
     assert set(summary["edge_noise"]) == {"synthetic", "refined", "camera"}
     noise = summary["edge_noise"]
-    assert noise["camera"]["dropout_rate"] > noise["synthetic"]["dropout_rate"]
+    assert noise["camera"]["hole_rate"] > noise["synthetic"]["hole_rate"]
     assert "points" in hands_table(summary) and "real_labels" in hands_table(summary)
     assert (out / "samples.png").is_file() and (out / "report.html").is_file()
     page = (out / "report.html").read_text()

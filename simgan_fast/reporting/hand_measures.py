@@ -20,6 +20,7 @@ EDGES = {
     "silhouette_gradient": ("gradient at silhouettes", False),
     "rim_share": ("rim", True),
     "dropout_rate": ("dropouts", True),
+    "hole_rate": ("holes", True),
 }
 
 
@@ -82,4 +83,4 @@ def hands_demo_html(summary: Mapping[str, Any]) -> str:
 
 
 def _percent(share: float | None) -> str:
-    return "-" if share is None else f"{100 * share:.1f} %"
+    return "-" if share is None else f"{100 * share:.2f} %"
