@@ -125,6 +125,9 @@ def test_unusable_sets_are_refused_before_any_training(sets: NamedSets, tmp_path
         shutil.rmtree(tmp_path / "study")
     with pytest.raises(InputError, match="seeds is 0"):
         study_hands_table(tmp_path / "study", sets, seeds=0, quick=True)
+    sized = NamedSets(sets.synthetic, sets.real, sets.test, size=(16, 16))
+    with pytest.raises(InputError, match="a size is given"):
+        study_hands_table(tmp_path / "study", sized, quick=True)
     assert not list(tmp_path.glob("*/runs"))
 
 

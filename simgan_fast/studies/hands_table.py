@@ -102,6 +102,11 @@ def study_hands_table(
     usable_device(device)
     if seeds < 1:
         raise InputError(f"seeds is {seeds}: it must be at least 1.")
+    if named and named.size:
+        raise InputError(
+            "a size is given: means of hand and background would be depth where nothing is; prepare the sets in one "
+            "size."
+        )
     training = training or ESTIMATOR
     if quick:
         config, training = dataclasses.replace(config, **QUICK_CONFIG), QUICK_TRAINING
