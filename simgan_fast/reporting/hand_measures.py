@@ -27,8 +27,8 @@ EDGES = {
 def pose_html(results: Mapping[str, Any]) -> str:
     """Tables and curves of `evaluate pose`; KeyError, TypeError or the like where that is not what came."""
     arms = results["arms"]
-    if len(arms) > MOST_SETS:
-        raise ValueError("too many lines for a chart")
+    if not 0 < len(arms) <= MOST_SETS:
+        raise ValueError("no lines for a chart, or too many")
     head = ("trained on", "images", *(name for name, _ in SCORES.values()))
     rows = [
         (
