@@ -131,6 +131,23 @@ def test_unusable_sets_are_refused_before_any_training(sets: NamedSets, tmp_path
     assert not list(tmp_path.glob("*/runs"))
 
 
+def test_the_papers_estimator_can_be_asked_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[Any] = []
+
+    def study(*_: Any, **options: Any) -> Any:
+        asked.append(options["training"])
+        raise InputError("enough.")
+
+    monkeypatch.setattr(hands_table, "study_hands_table", study)
+    command = ["study", "hands-table", f"--out={tmp_path / 'study'}"]
+    paper = ["--stacks=2", "--width=256", "--depth=4", "--augment"]
+    assert cli.main([*command, *paper]) == cli.main(command) == 2
+    assert [asked[0].stacks, asked[0].width, asked[0].depth] == [2, 256, 4]
+    assert [each.rotation for each in asked] == [20.0, 0.0]
+
+
 def test_the_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     command = ["study", "hands-table", f"--out={tmp_path / 'study'}", "--quick", "--seeds=1"]
     assert cli.main([*command, f"--json={tmp_path / 'all.json'}"]) == 0, "everything simulated"

@@ -48,12 +48,18 @@ def estimator_training(arguments: argparse.Namespace) -> GazeTraining:
 
 
 def add_pose_estimator(parser: argparse.ArgumentParser, defaults: PoseTraining) -> None:
-    """Add --updates, --width and --depth of a stacked hourglass."""
+    """Add --updates, --stacks, --width and --depth of a stacked hourglass."""
     parser.add_argument(
         "--updates",
         type=int,
         default=defaults.updates,
         help="of each estimator (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--stacks",
+        type=int,
+        default=defaults.stacks,
+        help="hourglasses, one after the other; 2 in the paper (default: %(default)s)",
     )
     parser.add_argument(
         "--width",

@@ -73,6 +73,7 @@ def run(arguments: argparse.Namespace) -> None:
     sets = {name: open_images(path) for name, path in named.items()}
     test = open_images(arguments.test)
     training = PoseTraining(
+        stacks=arguments.stacks,
         width=arguments.estimator_width,
         depth=arguments.depth,
         updates=arguments.updates,

@@ -25,16 +25,25 @@ def add(kinds: Any) -> None:
         "simgan-fast study hands-table --out studies/hands",
     )
     add_pose_estimator(parser, ESTIMATOR)
+    parser.add_argument(
+        "--augment",
+        action="store_true",
+        help="turn, enlarge and move the estimators' images at random, as the paper does",
+    )
     add_study(parser, "demo-hands")
 
 
 def run(arguments: argparse.Namespace) -> None:
+    from simgan_fast.evaluation.pose import PoseTraining
     from simgan_fast.jobs.demo_hands import ESTIMATOR
     from simgan_fast.studies.hands_table import study_hands_table, table_text
 
+    moved = ("rotation", "scale", "shift") if arguments.augment else ()
     training = dataclasses.replace(
         ESTIMATOR,
+        **{name: getattr(PoseTraining, name) for name in moved},
         updates=arguments.updates,
+        stacks=arguments.stacks,
         width=arguments.estimator_width,
         depth=arguments.depth,
     )
