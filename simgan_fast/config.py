@@ -167,7 +167,16 @@ PRESETS: dict[str, TrainingConfig] = {
     "hands-paper": _HANDS_PAPER,
     # For 64x64 pixels, of which 3x3 show more of a hand than 7x7 of 224x224 do (docs/hands.md).
     "demo-hands": TrainingConfig(
-        width=32, steps=1500, batch_size=16, self_regularization=0.05, learning_rate=5e-4
+        width=16,
+        steps=1200,
+        batch_size=16,
+        refiner_updates=2,
+        refiner_pretraining=10,
+        discriminator_pretraining=60,
+        self_regularization=0.05,
+        learning_rate=4e-4,
+        discriminator_learning_rate=2.5e-4,
+        learning_rate_drop=900,
     ),
 }
 

@@ -108,6 +108,16 @@ def encoded(depth: Depth, values: str, centre: float) -> Depth:
     return encode_metric(depth, centre) if values == "metric" else depth
 
 
+def encoding_of(images: Depth) -> str | None:
+    """Which of VALUES images of hands are in, by their most frequent value, that without depth; None for another one.
+
+    >>> encoding_of(np.array([32768, 16383, 32768], np.uint16))
+    'paper'
+    """
+    most = int(np.bincount(images.reshape(-1), minlength=1).argmax())
+    return {0: "millimetres", BACKGROUND: "paper", 65535: "metric"}.get(most)
+
+
 def encode_paper(depth: Depth) -> Depth:
     """The paper's values: in training (depth - 2000) / 2000, clipped to [-1, 1], and 0 where there is no depth.
 

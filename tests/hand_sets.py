@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 
 from simgan_fast import depth
+from simgan_fast.data.packed_writer import PackedWriter
 from simgan_fast.depth import JOINTS
 
 BOX_SIDE = 190.0  # pixels of the camera's picture that a crop shows
@@ -50,6 +52,16 @@ def toy_hands(count: int, seed: int, side: int = 64, noise: float = 0.0) -> Memo
     return MemorySet(
         torch.from_numpy(images), {name: np.float32(values) for name, values in labels.items()}
     )
+
+
+def packed(folder: Path, hands: MemorySet) -> Path:
+    """`hands` as a packed set in `folder`."""
+    labels = {name: values.shape[1] for name, values in hands.labels.items()}
+    shape = tuple(hands.images.shape[1:])
+    with PackedWriter(folder, shape=shape, labels=labels, dtype="uint16") as writer:  # type: ignore[arg-type]
+        names = [f"{n}.png" for n in range(len(hands.images))]
+        writer.add(hands.images.numpy(), names, dict(hands.labels))
+    return folder
 
 
 def _joints(random: np.random.Generator) -> np.ndarray:

@@ -27,9 +27,15 @@ def test_the_demo_of_hands(tmp_path: Path) -> None:
     assert set(summary["seconds"]) == {"simulate", "train", "refine", "evaluate"}
     assert set(summary["edge_noise"]) == {"synthetic", "refined", "camera"}
     noise = summary["edge_noise"]
-    assert noise["camera"]["dropout_rate"] > noise["synthetic"]["dropout_rate"]
+    assert noise["camera"]["hole_rate"] > noise["synthetic"]["hole_rate"]
     assert "points" in hands_table(summary) and "real_labels" in hands_table(summary)
     assert (out / "samples.png").is_file() and (out / "report.html").is_file()
+    page = (out / "report.html").read_text()
+    assert "Refining changed the share of joints within 5 pixels by" in page, "of the summary"
+    assert "<td>real_labels</td><td>10</td>" in page and "<td>thumb tip</td>" in page, "pose.json"
+    assert "Joints within a distance of the truth" in page, "its curves"
+    noise_row = f"<td>camera</td><td>{noise['camera']['silhouette_gradient']:.3f}</td>"
+    assert noise_row in page and page.count("data:image/png;base64") >= 1
     kept = (out / "summary.json").stat().st_mtime_ns
     assert demo_hands(out, CONFIG, scale=0.002) == summary
     assert (out / "summary.json").stat().st_mtime_ns == kept, "a finished demo is only read"

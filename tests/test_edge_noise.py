@@ -1,4 +1,4 @@
-"""Edge noise of depth: each of the three numbers follows what it is named after."""
+"""Edge noise of depth: each of the four numbers follows what it is named after."""
 
 from __future__ import annotations
 
@@ -38,6 +38,18 @@ def test_holes_are_dropouts_and_wide_gaps_are_not() -> None:
     gap = square()
     gap[0, 10:30, 17:23] = 0  # as between two fingers
     assert measured(gap).dropout_rate == 0
+
+
+def test_enclosed_holes_are_counted_and_bays_are_not() -> None:
+    image = square()
+    assert measured(image).hole_rate == 0
+    image[0, 12:18, 15:20] = 0
+    assert measured(image).hole_rate == pytest.approx(30 / 400)
+    image[0, 12, 10:15] = 0  # a way out, round a corner
+    image[0, 25, 10:25] = 0
+    assert measured(image).hole_rate == 0
+    image[0, 25, 10] = 1000
+    assert measured(image).hole_rate == pytest.approx(14 / (400 - 35))
 
 
 def test_soft_edges_have_a_small_gradient() -> None:

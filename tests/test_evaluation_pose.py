@@ -10,11 +10,10 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from hand_sets import MemorySet, toy_hands
+from hand_sets import MemorySet, packed, toy_hands
 from PIL import Image
 
 from simgan_fast import cli, depth
-from simgan_fast.data.packed_writer import PackedWriter
 from simgan_fast.errors import InputError
 from simgan_fast.evaluation.pose import (
     PoseTraining,
@@ -112,17 +111,8 @@ def test_sets_that_do_not_go_together_are_refused() -> None:
             PoseTraining(**wrong)  # type: ignore[arg-type]
 
 
-def packed(place: Path, hands: MemorySet) -> str:
-    labels = {name: values.shape[1] for name, values in hands.labels.items()}
-    shape = tuple(hands.images.shape[1:])
-    with PackedWriter(place, shape=shape, labels=labels, dtype="uint16") as writer:  # type: ignore[arg-type]
-        names = [f"{n}.png" for n in range(len(hands.images))]
-        writer.add(hands.images.numpy(), names, dict(hands.labels))
-    return str(place)
-
-
 def test_the_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    train, test = (packed(tmp_path / str(n), toy_hands(6, n, 32)) for n in (0, 1))
+    train, test = (str(packed(tmp_path / str(n), toy_hands(6, n, 32))) for n in (0, 1))
     command = ["evaluate", "pose", "--train", f"raw={train}", "--test", test, "--seeds", "1"]
     small = ["--updates", "2", "--batch-size", "2", "--width", "8", "--depth", "1"]
     files = [tmp_path / name for name in ("c.svg", "p.png", "r.json")]

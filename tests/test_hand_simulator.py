@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from dataclasses import fields
+from dataclasses import fields, replace
 from pathlib import Path
 
 import numpy as np
@@ -26,6 +26,7 @@ from simgan_fast.simulators.round_cones import cast
 DOMAINS = ("plain", "camera")
 TIP, DIP, PIP, MCP = 0, 1, 3, 5  # of the six joints of a finger
 STILL = DepthCameraSpec(
+    fattening=(0, 0),
     lateral=(0, 0),
     jitter=(0, 0),
     disparity=(0, 0),
@@ -218,7 +219,7 @@ def test_encoded_values_hold_the_same_depth() -> None:
 
 def test_the_camera_loses_pixels_where_hands_end() -> None:
     clean = batch(16, seed=1).images[:, 0]  # of about as many pixels as the camera has of a hand
-    noisy = depth_camera(clean, 7)
+    noisy = depth_camera(clean, 7, replace(PRIMESENSE, fattening=(0, 0)))
     hand, lost = clean > 0, (noisy == 0) & (clean > 0)
     inner = hand.copy()
     for _ in range(4):
@@ -230,6 +231,33 @@ def test_the_camera_loses_pixels_where_hands_end() -> None:
     assert lost[inner].mean() < 0.2 * lost[rim].mean()
     both = inner & (noisy > 0)
     assert np.median(np.abs(noisy[both].astype(int) - clean[both])) <= 4
+
+
+def test_what_is_nearer_grows() -> None:
+    image = np.zeros((2, 40, 60), np.float32)
+    image[:, 10:30, 20:40], image[:, 15:25, 38:50] = 900, 700
+    found = depth_camera(image, 0, replace(STILL, fattening=(2, 2)))
+    assert (found[:, 20, 18] == 900).all() and not found[:, 20, :18].any(), "by two pixels"
+    assert (found[:, 20, 36] == 700).all() and (found[:, 20, 35] == 900).all()
+    assert not found[:, 8, 18].any(), "corners are rounded"
+    few = depth_camera(image, 0, replace(STILL, fattening=(0.5, 0.9)))
+    np.testing.assert_array_equal(few, image)
+
+
+def test_cameras_see_the_whole_forearm_in_the_same_box() -> None:
+    plain, camera = (batch(16, seed=2, domain=domain).images[:, 0] for domain in DOMAINS)
+    edges = [
+        np.concatenate([each[:, 0], each[:, -1], each[:, :, 0], each[:, :, -1]], axis=1)
+        for each in (plain, camera)
+    ]
+    assert not edges[0].any() and (edges[1] > 0).any(axis=1).mean() > 0.8
+    whole = batch(4, seed=2, domain="camera", crop="none")
+    boxes = batch(4, seed=2, domain="camera").labels["box"].astype(int)
+    for image, (left, top, right, bottom) in zip(whole.images[:, 0], boxes, strict=True):
+        found = depth.hand_box(image, margin=0)
+        assert found is not None and max(found[2] - found[0], found[3] - found[1]) > right - left
+        outside = (image > 0).sum() - (image[top:bottom, left:right] > 0).sum()
+        assert outside > 500, "the arm goes on beyond the crop"
 
 
 def test_depth_comes_in_steps_that_grow_with_it() -> None:
@@ -244,7 +272,7 @@ def test_depth_comes_in_steps_that_grow_with_it() -> None:
 def test_shadows_are_on_the_side_away_from_the_projector() -> None:
     image = np.full((1, 40, 200), 1000, np.float32)
     image[:, :, 100:120] = 700
-    spec = DepthCameraSpec(**{**vars(STILL), "shadows": True})
+    spec = replace(STILL, shadows=True)
     lost = depth_camera(image, 0, spec)[0] == 0
     columns = np.flatnonzero(lost.all(axis=0))
     wide = 588.03 * 75 * (1 / 700 - 1 / 1000)

@@ -38,6 +38,18 @@ def test_the_hand_is_cropped_and_millimetres_are_kept(tmp_path: Path) -> None:
     assert image[20, 20] == 0 and (image == 700).sum() == 199, "what was not measured stays so"
 
 
+def test_a_hand_cut_by_the_border_keeps_its_place(tmp_path: Path) -> None:
+    image = np.roll(frame(), -35, axis=1)  # half of the hand is beyond the left border
+    image[:, 40:] = 2500
+    save(tmp_path / "in" / "1.png", image)
+    result = prepare("depth", tmp_path / "in", tmp_path / "out", near=200, far=900)
+    left, _, right, _ = result.labels["box"][0].astype(int)
+    assert left < 0 and right - left == 40
+    crop = result.images(0, 1)[0, 0]
+    assert not crop[:, :-left].any(), "beyond the border there is no depth"
+    assert (crop > 0).sum() == (image == 700).sum()
+
+
 def test_whole_images_and_other_values(tmp_path: Path) -> None:
     save(tmp_path / "in" / "1.png", frame(701))
     whole = prepare("depth", tmp_path / "in", tmp_path / "whole", crop="none")

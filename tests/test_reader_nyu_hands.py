@@ -1,4 +1,4 @@
-"""The NYU hands: folders made here in the data set's layout, and its first test frame if shared/data is there."""
+"""The NYU hands: folders made here in the data set's layout."""
 
 from __future__ import annotations
 
@@ -22,7 +22,6 @@ from simgan_fast.data.readers.nyu_hands import NYUHandsReader, hand_box
 from simgan_fast.errors import InputError
 
 savemat = pytest.importorskip("scipy.io").savemat
-SHARED = Path(__file__).parents[2] / "shared" / "data" / "nyu_hands"
 LEFT, TOP, WIDE, HIGH = 200, 100, 80, 60  # where the rendered hand is
 CENTRE = np.array([239.0, 129.0, 800.0])  # u, v, depth of the palm
 
@@ -312,36 +311,6 @@ def test_no_damage_of_the_joints_breaks_the_reading(damage: bytes, place: float)
             except Rejected:
                 continue
             assert all(np.isfinite(values).all() for values in labels.values())
-
-
-def genuine(folder: Path) -> Path:
-    """The first test frame, with the hand's own pixels in place of the rendered image, which is not at hand."""
-    if not SHARED.is_dir():
-        pytest.skip("shared/data is not there")
-    place = folder / "test"
-    place.mkdir()
-    shutil.copy(SHARED / "depth_1_0000001.png", place)
-    measured = depth.decode_nyu(np.asarray(Image.open(SHARED / "depth_1_0000001.png")))
-    save(place / "synthdepth_1_0000001.png", np.where(measured < 900, measured, 0))
-    text = (SHARED / "test_labels_first_200.txt").read_text().split("\n")[0]
-    uvd = np.zeros((3, 1, 36, 3))
-    uvd[:, :, depth.JOINTS] = np.array(text.split(), float).reshape(14, 3)
-    savemat(place / "joint_data.mat", {"joint_uvd": uvd, "joint_xyz": depth.uvd_to_xyz(uvd)})
-    return folder
-
-
-def test_the_joints_of_a_genuine_frame_lie_on_the_hand(tmp_path: Path) -> None:
-    folder = genuine(tmp_path)
-    whole = prepare("nyu-hands", folder, tmp_path / "whole", crop="none")
-    cropped = prepare("nyu-hands", folder, tmp_path / "cropped", size=(224, 224))
-    for result in (whole, cropped):
-        columns, rows = np.rint(result.labels["joints"][0].reshape(14, 2)).astype(int).T
-        measured = result.images(0, 1)[0, 0][rows, columns].astype(int)
-        joints_z = result.labels["joints_xyz"][0].reshape(14, 3)[:, 2]
-        # Joints are inside of the hand, so behind what is seen of it, by at most its thickness.
-        assert (measured > 0).all() and (np.abs(measured - joints_z) < 40).all(), (
-            measured - joints_z
-        )
 
 
 def test_the_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -21,7 +21,7 @@ from simgan_fast.studies import ablations
 from simgan_fast.studies.ablation_arms import ablation_arms
 from simgan_fast.studies.ablation_tables import group_table
 from simgan_fast.studies.ablations import study_ablations
-from simgan_fast.studies.eye_sets import NamedSets
+from simgan_fast.studies.sets import NamedSets
 
 SIZE = (35, 55)
 BASE = PRESETS["demo-eyes"]

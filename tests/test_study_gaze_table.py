@@ -18,8 +18,8 @@ from simgan_fast.data.packed_writer import PackedWriter
 from simgan_fast.errors import InputError
 from simgan_fast.gaze import pitch_yaw_to_vector
 from simgan_fast.studies import estimators, gaze_table
-from simgan_fast.studies.eye_sets import NamedSets
 from simgan_fast.studies.gaze_table import ROWS, study_gaze_table, table_2, table_3
+from simgan_fast.studies.sets import NamedSets
 
 SIZE = (12, 16)
 

@@ -1,4 +1,4 @@
-"""The settings of the gaze estimator as options of a command."""
+"""The settings of the estimators of gaze and of pose as options of a command."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from simgan_fast.evaluation.gaze_training import GazeTraining
+    from simgan_fast.evaluation.pose_training import PoseTraining
 
 
 def add_estimator(parser: argparse.ArgumentParser, updates: int | str | None = None) -> None:
@@ -44,6 +45,35 @@ def estimator_training(arguments: argparse.Namespace) -> GazeTraining:
     if arguments.updates == "auto":
         return GazeTraining.until_converged(**sizes)
     return GazeTraining(updates=arguments.updates, **sizes)
+
+
+def add_pose_estimator(parser: argparse.ArgumentParser, defaults: PoseTraining) -> None:
+    """Add --updates, --stacks, --width and --depth of a stacked hourglass."""
+    parser.add_argument(
+        "--updates",
+        type=int,
+        default=defaults.updates,
+        help="of each estimator (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--stacks",
+        type=int,
+        default=defaults.stacks,
+        help="hourglasses, one after the other; 2 in the paper (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--width",
+        dest="estimator_width",  # a refiner has a width too
+        type=int,
+        default=defaults.width,
+        help="channels of the hourglasses; the paper's 256 want a GPU (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--depth",
+        type=int,
+        default=defaults.depth,
+        help="halvings in an hourglass; 4 in the paper (default: %(default)s)",
+    )
 
 
 def _updates(text: str) -> int | str:

@@ -6,6 +6,7 @@ import argparse
 from typing import Any
 
 from simgan_fast.commands import command, named_sets
+from simgan_fast.commands.estimator import add_pose_estimator
 from simgan_fast.errors import InputError
 from simgan_fast.files import write_json
 
@@ -31,29 +32,12 @@ def add(kinds: Any) -> None:
     parser.add_argument(
         "--seeds", type=int, default=3, help="estimators per set (default: %(default)s)"
     )
-    parser.add_argument(
-        "--updates",
-        type=int,
-        default=PoseTraining.updates,
-        help="of each estimator (default: %(default)s)",
-    )
+    add_pose_estimator(parser, PoseTraining())
     parser.add_argument(
         "--batch-size",
         type=int,
         default=PoseTraining.batch_size,
         help="images of an update (default: %(default)s)",
-    )
-    parser.add_argument(
-        "--width",
-        type=int,
-        default=PoseTraining.width,
-        help="channels of the hourglasses; the paper's 256 want a GPU (default: %(default)s)",
-    )
-    parser.add_argument(
-        "--depth",
-        type=int,
-        default=PoseTraining.depth,
-        help="halvings in an hourglass; 4 in the paper (default: %(default)s)",
     )
     parser.add_argument("--device", default="cpu", help="torch device (default: %(default)s)")
     parser.add_argument(
@@ -89,7 +73,8 @@ def run(arguments: argparse.Namespace) -> None:
     sets = {name: open_images(path) for name, path in named.items()}
     test = open_images(arguments.test)
     training = PoseTraining(
-        width=arguments.width,
+        stacks=arguments.stacks,
+        width=arguments.estimator_width,
         depth=arguments.depth,
         updates=arguments.updates,
         batch_size=arguments.batch_size,

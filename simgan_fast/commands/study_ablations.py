@@ -7,8 +7,8 @@ from typing import Any
 
 from simgan_fast.commands import command
 from simgan_fast.commands.estimator import add_estimator, estimator_training
-from simgan_fast.commands.eye_study import add_eye_study, named_sets_of
 from simgan_fast.commands.settings import settings
+from simgan_fast.commands.study_options import add_study, named_sets_of
 from simgan_fast.files import write_json
 
 
@@ -34,7 +34,7 @@ def add(kinds: Any) -> None:
         help="to compare, in the paper's units (default: 1/4, 1/2, 1, 2 and 4 times --lambda)",
     )
     add_estimator(parser)
-    add_eye_study(parser, "demo-eyes")
+    add_study(parser, "demo-eyes")
 
 
 def run(arguments: argparse.Namespace) -> None:

@@ -1,9 +1,10 @@
-"""How measured depth looks at the edges of a hand, in three numbers, to compare domains by."""
+"""How measured depth looks at the edges of a hand, in four numbers, to compare domains by."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 from torch import Tensor
 from torch.nn import functional as F
@@ -26,12 +27,13 @@ class EdgeNoise:
     both neighbours' differences in x and in y, in training values a pixel. rim_share: share of the hand's pixels that
     are rim, which ragged silhouettes and holes have more of. dropout_rate: share of the pixels without depth in the
     hand's silhouette, after gaps narrower than 3 pixels were closed; those between the fingers of a perfect image count
-    too.
+    too. hole_rate: share of the pixels without depth that the hand encloses on all sides, of these and the hand's.
     """
 
     silhouette_gradient: float
     rim_share: float
     dropout_rate: float
+    hole_rate: float
 
 
 def edge_noise(images: LabelledSet | Tensor) -> EdgeNoise:
@@ -46,7 +48,7 @@ def edge_noise(images: LabelledSet | Tensor) -> EdgeNoise:
         )
     starts = range(0, len(pixels), PART)
     found = [_measured(pixels[start : start + PART]) for start in starts]
-    measured = torch.cat([torch.empty(0, 3), *found])
+    measured = torch.cat([torch.empty(0, 4), *found])
     if not len(measured):
         raise InputError(
             "no image has a hand in it: want depth in the paper's encoding (values 'paper')."
@@ -60,7 +62,7 @@ def has_depth(images: Tensor) -> Tensor:
 
 
 def _measured(images: Tensor) -> Tensor:
-    """Gradient, rim share and dropout rate [m, 3] of those of the images that have a hand."""
+    """Gradient, rim share, dropout and hole rate [m, 4] of those of the images that have a hand."""
     values, hand = images.float() / HALF - 1, has_depth(images)
     some = hand.flatten(1).any(dim=1)
     values, hand = values[some], hand[some]
@@ -74,6 +76,7 @@ def _measured(images: Tensor) -> Tensor:
             _mean_over(gradient, rim),
             rim.sum(dim=(1, 2, 3)) / hand.sum(dim=(1, 2, 3)),
             _mean_over(none, closed),
+            _mean_over(none, hand | _enclosed(hand)),
         ],
         dim=1,
     )
@@ -91,6 +94,23 @@ def _closed(hand: Tensor) -> Tensor:
     """Morphological closing by squares of HOLE pixels: gaps that are narrower become hand."""
     grown = F.max_pool2d(hand.float(), HOLE, stride=1, padding=HOLE // 2)
     return F.max_pool2d(1 - grown, HOLE, stride=1, padding=HOLE // 2) == 0
+
+
+def _enclosed(hand: Tensor) -> Tensor:
+    """Pixels beside the hand [n, 1, h, w] from which no way leads, by neighbours in x and y, out of the image."""
+    none = np.pad(~hand.numpy()[:, 0], ((0, 0), (1, 1), (1, 1)), constant_values=True)
+    outside = np.zeros_like(none)
+    outside[:, [0, -1]] = outside[:, :, [0, -1]] = True
+    reached = -1
+    while reached != outside.sum():
+        reached = int(outside.sum())
+        for axis in (1, 2):
+            lines, free = np.moveaxis(outside, axis, 0), np.moveaxis(none, axis, 0)
+            for i in range(1, len(lines)):
+                lines[i] |= lines[i - 1] & free[i]
+            for i in range(len(lines) - 2, -1, -1):
+                lines[i] |= lines[i + 1] & free[i]
+    return torch.from_numpy(none & ~outside)[:, None, 1:-1, 1:-1]
 
 
 def _mean_over(values: Tensor, where: Tensor) -> Tensor:

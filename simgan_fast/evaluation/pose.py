@@ -40,7 +40,9 @@ __all__ = [
     "PoseScores",
     "PoseTraining",
     "evaluate_pose",
+    "hands_like",
     "hands_of",
+    "pose_arm",
     "pose_scores",
     "pose_table",
     "predict_joints",
@@ -94,14 +96,14 @@ def evaluate_pose(
             f"{len(train_sets)} training sets and {len(seeds)} seeds came: want at least one of each."
         )
     test = hands_of(test_set, "the test set")
-    sets = {name: _like(test, name, labelled) for name, labelled in train_sets.items()}
+    sets = {name: hands_like(test, name, labelled) for name, labelled in train_sets.items()}
     predictions = _predictions(sets, test, seeds, training, device)
     return {
         "arms": {
             name: {
                 "images": len(hands.images),
                 "left_out": hands.left_out,
-                **_arm([predictions[name, seed] for seed in seeds], test),
+                **pose_arm([predictions[name, seed] for seed in seeds], test),
             }
             for name, hands in sets.items()
         },
@@ -151,7 +153,7 @@ def pose_table(results: Mapping[str, Any]) -> str:
     return "\n".join([plain(rows), notes, plain(joints)])
 
 
-def _like(test: Hands, name: str, labelled: LabelledSet) -> Hands:
+def hands_like(test: Hands, name: str, labelled: LabelledSet) -> Hands:
     """The hands of a training set; InputError unless its images are of the test set's kind."""
     hands = hands_of(labelled, f"the training set {name!r}")
     shapes = [list(each.images.shape[1:]) for each in (hands, test)]
@@ -193,7 +195,8 @@ def _predictions(
         return side_by_side(jobs, progress, device)
 
 
-def _arm(predictions: Sequence[Floats], test: Hands) -> dict[str, Any]:
+def pose_arm(predictions: Sequence[Floats], test: Hands) -> dict[str, Any]:
+    """What `evaluate_pose` returns of an arm, but for its images: predictions [n, j, 2] of each seed on `test`."""
     true, inside, width = test.joints.double().numpy(), test.inside, test.images.shape[3]
     pixels = [pixel_errors(predicted, true, width) for predicted in predictions]
     distances = [_millimetres(predicted, true, test) for predicted in predictions]

@@ -9,6 +9,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from simgan_fast.config import PRESETS, TrainingConfig
 from simgan_fast.data.contact_sheet import contact_sheet
@@ -20,10 +21,12 @@ from simgan_fast.files import write_json
 from simgan_fast.jobs.demo_stages import ARMS, ESTIMATOR_SEEDS, DemoStages
 from simgan_fast.pictures import save_picture
 
-SIDE = 64  # pixels of the images
-# No image comes twice: turning them would only make them harder to learn. Longer would take the demo beyond 15 minutes.
-ESTIMATOR = PoseTraining(width=64, updates=240, rotation=0.0, scale=0.0, shift=0.0)
+# Options of `simulate`.
+SIMULATED_AS: dict[str, Any] = {"size": (64, 64), "values": "paper", "poses": "open"}
+# One hourglass, and images as they are: turned ones take longer to learn. More would take the demo beyond 15 minutes.
+ESTIMATOR = PoseTraining(stacks=1, width=64, updates=800, rotation=0.0, scale=0.0, shift=0.0)
 SHOWN = 8  # images in a row of samples.png
+LOOKED_AT = 2000  # images of each kind at most, for the noise at their edges
 
 
 def demo_hands(
@@ -51,11 +54,7 @@ class _Hands(DemoStages):
     subject = "hands"
     training_images = 5000
     test_images = 1000
-    simulator_options: ClassVar[dict[str, Any]] = {
-        "size": (SIDE, SIDE),
-        "values": "paper",
-        "poses": "open",
-    }
+    simulator_options: ClassVar[dict[str, Any]] = SIMULATED_AS
 
     def evaluate(self) -> None:
         sets = {name: open_packed(self.out / folder) for name, folder in ARMS.items()}
@@ -72,7 +71,7 @@ class _Hands(DemoStages):
             arm: {name: scores[name] for name in kept} for arm, scores in results["arms"].items()
         }
         self.measured["edge_noise"] = {
-            name: dataclasses.asdict(edge_noise(open_packed(self.out / name)))
+            name: dataclasses.asdict(edge_noise(_first(open_packed(self.out / name), LOOKED_AT)))
             for name in ("synthetic", "refined", "camera")
         }
 
@@ -103,8 +102,12 @@ class _Hands(DemoStages):
 
 def _shown(images: PackedSet) -> np.ndarray:
     """The first images, with the very value of no depth where refining came near to it."""
-    first = torch.from_numpy(images.images(0, SHOWN).copy())
+    first = _first(images, SHOWN)
     return np.where(has_depth(first).numpy(), first.numpy(), np.uint16(BACKGROUND))
+
+
+def _first(images: PackedSet, count: int) -> Tensor:
+    return torch.from_numpy(images.images(0, count).copy())
 
 
 def hands_table(summary: Mapping[str, Any]) -> str:
@@ -119,10 +122,11 @@ def hands_table(summary: Mapping[str, Any]) -> str:
     shares = summary["pck_5px"]
     gained = 100 * (shares["refined"] - shares["synthetic"])
     lines.append(f"refining changed the share within 5 px by {gained:+.1f} points")
-    lines.append(f"{'edges of':<14}{'gradient':>12}{'rim':>9}{'dropouts':>13}")
+    lines.append(f"{'edges of':<14}{'gradient':>12}{'rim':>9}{'dropouts':>13}{'holes':>9}")
     for name, noise in summary["edge_noise"].items():
         lines.append(
             f"{name:<14}{noise['silhouette_gradient']:>12.3f}{noise['rim_share']:>9.1%}{noise['dropout_rate']:>13.2%}"
+            f"{noise['hole_rate']:>9.2%}"
         )
     seconds = ", ".join(f"{name} {value:.0f} s" for name, value in summary["seconds"].items())
     lines.append(f"{seconds}; refined {summary['refine_images_per_second']:.0f} images/s")

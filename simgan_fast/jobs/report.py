@@ -56,7 +56,12 @@ def report(
 
 def _demo_files(folder: Path) -> dict[str, Path]:
     """What a demo keeps beside its run, the folder `train`; nothing where `folder` is no demo's."""
-    names = {"record": "demo.json", "demo": "summary.json", "gaze evaluation": "gaze.json"}
+    names = {
+        "record": "demo.json",
+        "demo": "summary.json",
+        "gaze evaluation": "gaze.json",
+        "pose evaluation": "pose.json",
+    }
     found = {name: folder / file for name, file in names.items() if (folder / file).is_file()}
     return found if "record" in found and not (folder / "config.toml").exists() else {}
 

@@ -15,6 +15,7 @@ from simgan_fast.config import TrainingConfig, load_config, save_config
 from simgan_fast.data import open_images
 from simgan_fast.data.feed import ResidentFeed, StreamFeed
 from simgan_fast.data.packed import PackedSet, open_packed
+from simgan_fast.depth import encoding_of
 from simgan_fast.devices import device_of_process, usable_device
 from simgan_fast.errors import InputError
 from simgan_fast.files import require_absent_or_empty
@@ -40,6 +41,7 @@ FEEDS: dict[str, type[ResidentFeed] | type[StreamFeed]] = {
     "stream": StreamFeed,
 }
 SAMPLES = 10  # images in a row of the sample grid
+LOOKED_AT = 64  # images, to tell how their depth is encoded
 
 
 def train(
@@ -309,6 +311,28 @@ def _require_alike(synthetic: PackedSet, real: PackedSet) -> None:
         raise InputError(
             f"real images are {real.dtype} {real.shape}, synthetic ones {synthetic.dtype} {synthetic.shape} "
             "(channels, height, width): make both sets alike."
+        )
+    _require_one_encoding(synthetic, real)
+
+
+def _require_one_encoding(synthetic: PackedSet, real: PackedSet) -> None:
+    """InputError for depth of hands, which has the label `centre`, that is plain millimetres or of two encodings."""
+    if synthetic.dtype != "uint16" or not all("centre" in s.labels for s in (synthetic, real)):
+        return
+    found = {
+        name: encoding_of(images.images(0, LOOKED_AT))
+        for name, images in (("synthetic", synthetic), ("real", real))
+    }
+    for name, encoding in found.items():
+        if encoding == "millimetres":
+            raise InputError(
+                f"the {name} images are plain millimetres, of which a whole hand spans 0.3 % of the range: make both "
+                "sets with --values paper, or both with metric."
+            )
+    if None not in found.values() and found["synthetic"] != found["real"]:
+        raise InputError(
+            f"the synthetic images are in the encoding {found['synthetic']} and the real ones in {found['real']}: make "
+            "both with the same --values."
         )
 
 

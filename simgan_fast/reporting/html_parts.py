@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import html
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
+MOST_SETS = 30  # of an evaluation, in a table and a chart
 UNITS = (("h", 3600.0), ("min", 60.0))
 
 
@@ -59,3 +60,9 @@ def duration(seconds: float | None) -> str:
         if seconds >= size:
             return f"{seconds / size:.1f} {unit}"
     return f"{seconds:.1f} s" if seconds < 10 else f"{seconds:.0f} s"
+
+
+def plus_minus(summary: Mapping[str, float], percent: bool = False) -> str:
+    """Mean and standard deviation, as 7.17 ± 0.16."""
+    mean, spread = float(summary["mean"]), float(summary["std"])
+    return f"{100 * mean:.1f} ± {100 * spread:.1f} %" if percent else f"{mean:.2f} ± {spread:.2f}"

@@ -1,4 +1,4 @@
-"""What `evaluate ... --json` and the demo measured, as HTML; numbers of other programs too."""
+"""What `evaluate ... --json` and the demos measured, as HTML; numbers of other programs too."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ from typing import Any
 from simgan_fast.errors import InputError
 from simgan_fast.evaluation.gaze_curve import baseline_name, curve_svg
 from simgan_fast.reporting.any_numbers import numbers_html
-from simgan_fast.reporting.html_parts import number, paragraph, table
+from simgan_fast.reporting.hand_measures import hands_demo_html, pose_html
+from simgan_fast.reporting.html_parts import MOST_SETS, number, paragraph, plus_minus, table
 
 MOST_BYTES = 64 << 20  # of a file of numbers
-MOST_SETS = 30  # of a gaze evaluation, in a table and a chart
 SHARE = "within_7_deg"
 SCORES = ("mean_error_deg", SHARE, "mean_error_without_offset_deg")
 
@@ -39,8 +39,8 @@ def read_measure(path: str | Path) -> dict[str, Any]:
 
 
 def measure_html(content: Mapping[str, Any]) -> str:
-    """`content` as tables: gaze evaluation with its curves, of all else what numbers are in it."""
-    for known in (_gaze, _demo):
+    """`content` as tables: evaluations of gaze and pose with their curves, of all else what numbers are in it."""
+    for known in (_gaze, _demo, pose_html, hands_demo_html):
         try:
             return known(content)
         except (KeyError, TypeError, ValueError, AttributeError, OverflowError):
@@ -80,12 +80,6 @@ def _demo(summary: Mapping[str, Any]) -> str:
         f"{', '.join(by_set)}. Refined {summary['refine_images_per_second']:,.0f} images/s, mean change "
         f"{summary['mean_abs_change']:.3f} of a range of 2."
     )
-
-
-def plus_minus(summary: Mapping[str, float], percent: bool = False) -> str:
-    """Mean and standard deviation, as 7.17 ± 0.16."""
-    mean, spread = float(summary["mean"]), float(summary["std"])
-    return f"{100 * mean:.1f} ± {100 * spread:.1f} %" if percent else f"{mean:.2f} ± {spread:.2f}"
 
 
 def _score(value: float, percent: bool) -> str:

@@ -6,6 +6,7 @@ It is specified, with its sources, in docs/hand_simulator.md.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import product
 from statistics import NormalDist
 from typing import Any
 
@@ -28,6 +29,7 @@ NEVER = np.float32(np.inf)
 class DepthCameraSpec:
     """Ranges of the sensor model, drawn uniformly for each image; docs/hand_simulator.md says why."""
 
+    fattening: Range = (0.5, 2.0)  # pixels by which what is nearer grows on all sides
     # pixels: standard deviation of where a pixel looks, smooth over about 5 pixels
     lateral: Range = (0.7, 1.3)
     jitter: Range = (0.15, 0.4)  # pixels: the same, of each pixel alone
@@ -65,7 +67,8 @@ def depth_camera(
     draw = _Draw(rng, exact.shape)
     lost = _shadowed(exact) if spec.shadows else np.zeros(exact.shape, bool)
     lost |= _grazing(exact, draw, spec)
-    seen = _displaced(np.where(lost, np.float32(0), exact), draw, spec)
+    matched = _fattened(np.where(lost, np.float32(0), exact), draw, spec)
+    seen = _displaced(matched, draw, spec)
     return _measured(_dropped(seen, draw, spec), draw, spec)
 
 
@@ -160,6 +163,24 @@ def _step(depth: Floats, axis: int) -> Floats:
     smaller[np.isinf(smaller)] = 0
     least: Floats = smaller
     return least
+
+
+def _fattened(depth: Floats, draw: _Draw, spec: DepthCameraSpec) -> Floats:
+    """Each pixel reports the nearest depth within a drawn distance: of a patch the nearer surface decides."""
+    reach = draw(spec.fattening)  # [n, 1, 1]
+    most = int(reach.max())
+    _, height, width = depth.shape
+    sides = ((0, 0), (most, most), (most, most))
+    far = np.pad(np.where(depth > 0, depth, NEVER), sides, constant_values=NEVER)
+    nearest = np.full(depth.shape, NEVER)
+    for down, across in product(range(-most, most + 1), repeat=2):
+        rows, columns = slice(most + down, None), slice(most + across, None)
+        beside = far[:, rows, columns][:, :height, :width]
+        within = np.hypot(down, across) <= reach
+        if within.any():
+            np.minimum(nearest, beside, out=nearest, where=within)
+    nearest[np.isinf(nearest)] = 0
+    return nearest
 
 
 def _displaced(depth: Floats, draw: _Draw, spec: DepthCameraSpec) -> Floats:

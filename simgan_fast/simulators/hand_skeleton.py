@@ -44,19 +44,24 @@ RADII = np.array(  # of a finger at MCP, PIP and DIP joint and at the tip
 THUMB_RADII = np.array([0.080, 0.062, 0.056, 0.043])
 PALM_RADIUS, HEEL_RADIUS, WEB_RADIUS = 0.074, 0.080, 0.046
 WRIST_RADIUS, ARM_RADIUS = 0.088, 0.098
+ARM_CONES = 3
+REST_OF_ARM = 1.2  # hand lengths: to the elbow
 BLEND = 0.03  # of palm, heels and knuckles into each other
 
 
 @dataclass(frozen=True)
 class Hand:
     """n hands in mm in their own axes: `joints` [n, 36, 3]; `ends` [n, k, 2, 3] and `radii` [n, k, 2] of the round
-    cones, and how far each melts into those before it, `blend` [n, k].
+    cones, and how far each melts into those before it, `blend` [n, k]. `arm_ends` and `arm_radii`, the same of m cones:
+    the rest of the forearm, which renderings of NYU's leave out and cameras see.
     """
 
     joints: Floats
     ends: Floats
     radii: Floats
     blend: Floats
+    arm_ends: Floats
+    arm_radii: Floats
 
 
 def build_hand(traits: Traits, lengths: Floats, pose: Pose) -> Hand:
@@ -79,7 +84,8 @@ def build_hand(traits: Traits, lengths: Floats, pose: Pose) -> Hand:
     joints = _joints(tips[0], tips[1], knuckles)
     mm = traits["hand_length"]
     ends, radii, blend = flesh.arrays()
-    return Hand(joints * mm, ends * mm[..., None], radii * mm, blend * mm[:, 0])
+    ends, radii = ends * mm[..., None], radii * mm
+    return Hand(joints * mm, ends, radii, blend * mm[:, 0], *_rest_of_arm(ends, radii, mm))
 
 
 def _fingers(knuckles: Floats, lengths: Floats, pose: Pose) -> Floats:
@@ -162,10 +168,18 @@ def _add_arm(flesh: _Flesh, carpus: Floats, pose: Pose, deep: Floats, length: Fl
         [np.cos(deviation), np.sin(deviation) * np.cos(flexion), np.zeros_like(flexion)], axis=-1
     )
     wrist, arm = (radius * deep[:, 0, 0] for radius in (WRIST_RADIUS, ARM_RADIUS))
-    for side in (-0.06, 0.0, 0.06):
+    for side in (-0.06, 0.0, 0.06):  # ARM_CONES
         start = np.array([0.0, 0.01, 0.0]) + side * across
         flesh.cone(start, start * [1.15, 1, 1] + back, wrist, arm)
     flesh.cone(carpus[:, 0], carpus[:, 3], wrist, wrist)
+
+
+def _rest_of_arm(ends: Floats, radii: Floats, mm: Floats) -> tuple[Floats, Floats]:
+    """Ends and radii of the forearm's cones beyond what `_add_arm` made, which are the first."""
+    start, end = np.moveaxis(ends[:, :ARM_CONES], 2, 0)
+    way = (end - start) / np.linalg.norm(end - start, axis=-1, keepdims=True)
+    last = radii[:, :ARM_CONES, 1]
+    return np.stack([end, end + REST_OF_ARM * mm * way], axis=2), np.stack([last, last], axis=2)
 
 
 def _add_palm(flesh: _Flesh, knuckles: Floats, carpus: Floats, thumb: Floats, deep: Floats) -> None:

@@ -138,13 +138,13 @@ class _Simulator:
     ) -> tuple[NDArray[np.uint16], dict[str, Floats]]:
         """Images [BLOCK, h, w] of one camera, and their labels."""
         joints = camera.see(hand.joints)  # x right, y down
-        boxes, crops = _rendered(camera.see(hand.ends), hand)
-        if self.domain == "camera":
+        measured = self.domain == "camera"
+        arms = camera.see(hand.arm_ends) if measured else None
+        whole = self.crop == "none"
+        boxes, crops = _rendered(camera.see(hand.ends), hand, arms, whole)
+        if measured:
             rng = self._stream(number, view)
             crops = [depth_camera(crop[None], rng)[0] for crop in crops]
-        if self.crop == "none":
-            crops = [_placed(crop, box) for crop, box in zip(crops, boxes, strict=True)]
-            boxes = [(0, 0, WIDTH, HEIGHT)] * BLOCK
         frames = np.arange(number * BLOCK, (number + 1) * BLOCK)
         labels = self._labels(joints * [1, -1, 1], boxes, frames, view)
         images = [
@@ -186,23 +186,45 @@ def draw_hand(
     return build_hand(traits, lengths, draw_pose(rng, traits["looseness"][:, 0, 0], wrist, shapes))
 
 
-def _rendered(ends: Floats, hand: Hand) -> tuple[list[Box], list[depths.Depth]]:
-    """The reader's boxes around n hands, and exact depth in them."""
+def _rendered(
+    ends: Floats, hand: Hand, arms: Floats | None, whole: bool
+) -> tuple[list[Box], list[depths.Depth]]:
+    """The reader's boxes around n hands, or the `whole` picture, and exact depth in them.
+
+    arms: cones [n, k, 2, 3] of the rest of the forearm, which the boxes take no account of.
+    """
     boxes, crops = [], []
-    for one, radii, blend in zip(ends, hand.radii, hand.blend, strict=True):
-        (left, top, _, _), depth = cast(one, radii, blend)
-        whole = np.where(np.isinf(depth), 0, np.rint(depth)).astype(np.uint16)
-        inner = depths.hand_box(whole)
-        assert inner is not None, "every hand is placed within the picture"
-        boxes.append((inner[0] + left, inner[1] + top, inner[2] + left, inner[3] + top))
-        crops.append(depths.crop_depth(whole, inner))
+    for i, one in enumerate(ends):
+        shown = _cast(one, hand.radii[i], hand.blend[i])
+        box = (0, 0, WIDTH, HEIGHT) if whole else _box(*shown)
+        crop = _placed(*shown, box)
+        if arms is not None:
+            radii = hand.arm_radii[i]
+            arm = _placed(*_cast(arms[i], radii, np.zeros(len(radii))), box)
+            crop = np.where((crop == 0) | ((arm > 0) & (arm < crop)), arm, crop)
+        boxes.append(box)
+        crops.append(crop)
     return boxes, crops
 
 
-def _placed(crop: depths.Depth, box: Box) -> depths.Depth:
-    """The camera's whole image with `crop` in its place."""
-    left, top, _, _ = box
-    return depths.crop_depth(crop, (-left, -top, WIDTH - left, HEIGHT - top))
+def _cast(ends: Floats, radii: Floats, blend: Floats) -> tuple[depths.Depth, Box]:
+    """Depth in whole mm of round cones, and where in the camera's picture it is."""
+    box, depth = cast(ends, radii, blend)
+    return np.where(np.isinf(depth), 0, np.rint(depth)).astype(np.uint16), box
+
+
+def _box(depth: depths.Depth, place: Box) -> Box:
+    """The reader's box around a hand of which `depth` shows `place`."""
+    inner = depths.hand_box(depth)
+    assert inner is not None, "every hand is placed within the picture"
+    left, top, _, _ = place
+    return inner[0] + left, inner[1] + top, inner[2] + left, inner[3] + top
+
+
+def _placed(depth: depths.Depth, place: Box, box: Box) -> depths.Depth:
+    """What `box` shows of depth that is at `place`."""
+    left, top, _, _ = place
+    return depths.crop_depth(depth, (box[0] - left, box[1] - top, box[2] - left, box[3] - top))
 
 
 def _nearest(depth: depths.Depth, size: tuple[int, int]) -> depths.Depth:

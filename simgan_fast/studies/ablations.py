@@ -30,13 +30,11 @@ from simgan_fast.studies.ablation_arms import BASE, GROUPS, Arms, ablation_arms
 from simgan_fast.studies.ablation_tables import RAW, document, records
 from simgan_fast.studies.cells import Cell, Study, open_study
 from simgan_fast.studies.estimators import arm_of, estimator_job
-from simgan_fast.studies.eye_sets import (
+from simgan_fast.studies.eye_sets import QUICK_TRAINING, eye_sets, labelled
+from simgan_fast.studies.sets import (
     QUICK_CONFIG,
-    QUICK_TRAINING,
-    EyeSets,
     NamedSets,
-    eye_sets,
-    labelled,
+    StudySets,
     refiner_cell,
     study_settings,
 )
@@ -139,7 +137,7 @@ class _Work:
     """The cells of the study: of each arm and seed a refiner, an estimator of gaze, realism and labels."""
 
     study: Study
-    sets: EyeSets
+    sets: StudySets
     arms: Arms
     seeds: range
     measures: _Measures
@@ -283,7 +281,7 @@ def _difference(arm: Mapping[str, Any], base: Mapping[str, Any]) -> dict[str, An
     return summary([of_arm - of_base for of_arm, of_base in pairs])
 
 
-def _write(folder: Path, results: Mapping[str, Any], sets: EyeSets, arms: Arms) -> None:
+def _write(folder: Path, results: Mapping[str, Any], sets: StudySets, arms: Arms) -> None:
     write_json(folder / f"{NAME}.json", results)
     write_csv(folder / f"{NAME}.csv", records(results))
     write_text(folder / f"{NAME}.md", document(results))

@@ -25,13 +25,11 @@ from simgan_fast.gaze import Floats
 from simgan_fast.progress import Progress
 from simgan_fast.studies.cells import Cell, Study, open_study
 from simgan_fast.studies.estimators import arm_of, estimator_job
-from simgan_fast.studies.eye_sets import (
+from simgan_fast.studies.eye_sets import QUICK_TRAINING, eye_sets, labelled
+from simgan_fast.studies.sets import (
     QUICK_CONFIG,
-    QUICK_TRAINING,
-    EyeSets,
     NamedSets,
-    eye_sets,
-    labelled,
+    StudySets,
     refiner_cell,
     study_settings,
 )
@@ -127,7 +125,7 @@ class _Work:
         baselines = {_cell(row, seed, "baselines"): 0.5 for row, seed in self._baselines()}
         return refiners | estimators | baselines
 
-    def results(self, study: Study, sets: EyeSets) -> dict[str, Any]:
+    def results(self, study: Study, sets: StudySets) -> dict[str, Any]:
         """All cells, those that are missing made first."""
         test_images, gaze = labelled(sets.test, "the test set")
         true = gaze.double().numpy()
@@ -159,11 +157,11 @@ class _Work:
             "refiner": dataclasses.asdict(self.config),
         }
 
-    def _refiner(self, study: Study, seed: int, sets: EyeSets) -> Cell:
+    def _refiner(self, study: Study, seed: int, sets: StudySets) -> Cell:
         name, config = f"refiner-{seed}", dataclasses.replace(self.config, seed=seed)
         return study.cell(name, lambda: refiner_cell(study, name, sets, config, self.device))
 
-    def _predicted(self, study: Study, sets: EyeSets, test_images: Tensor) -> dict[str, Cell]:
+    def _predicted(self, study: Study, sets: StudySets, test_images: Tensor) -> dict[str, Cell]:
         def job(row: str, seed: int) -> Callable[[Progress], Cell]:
             part = partial(_part, study, sets, row, seed)
             return estimator_job(row, part, test_images, self.training, seed, self.device)
@@ -180,7 +178,7 @@ def _cell(row: str, seed: int, kind: str = "estimator") -> str:
     return f"{kind}-{row.replace(' ', '-')}-{seed}"
 
 
-def _part(study: Study, sets: EyeSets, row: str, seed: int) -> tuple[Tensor, Tensor]:
+def _part(study: Study, sets: StudySets, row: str, seed: int) -> tuple[Tensor, Tensor]:
     """Images and gaze that a row is trained on."""
     is_refined, every = row in RAW_OF, 1 if row.startswith("4x") else 4
     images = (

@@ -1,4 +1,4 @@
-"""Options that the studies of gaze have in common."""
+"""Options that the studies have in common."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ from simgan_fast.config import PRESETS
 from simgan_fast.errors import InputError
 
 if TYPE_CHECKING:
-    from simgan_fast.studies.eye_sets import NamedSets
+    from simgan_fast.studies.sets import NamedSets
 
 
-def add_eye_study(parser: argparse.ArgumentParser, base: str) -> None:
+def add_study(parser: argparse.ArgumentParser, base: str) -> None:
     """Add the folder, the sets, seeds, preset and settings of the refiner, --quick and --json."""
     parser.add_argument(
         "--out", required=True, metavar="FOLDER", help="of the study; one that is there goes on"
@@ -24,7 +24,9 @@ def add_eye_study(parser: argparse.ArgumentParser, base: str) -> None:
         metavar="SET",
         help="labelled synthetic images; without sets all are simulated",
     )
-    parser.add_argument("--real", metavar="SET", help="real images for the refiner; unlabelled")
+    parser.add_argument(
+        "--real", metavar="SET", help="real images for the refiner, which sees no labels"
+    )
     parser.add_argument("--test", metavar="SET", help="other real images, labelled")
     parser.add_argument(
         "--test-labels", metavar="CSV", help="labels of --test, if not its labels.csv"
@@ -49,7 +51,7 @@ def add_eye_study(parser: argparse.ArgumentParser, base: str) -> None:
 
 def named_sets_of(arguments: argparse.Namespace) -> NamedSets | None:
     """The sets that were named; None where none was."""
-    from simgan_fast.studies.eye_sets import NamedSets
+    from simgan_fast.studies.sets import NamedSets
 
     given = [arguments.synthetic, arguments.real, arguments.test]
     if not any(given):
