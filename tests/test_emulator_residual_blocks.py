@@ -18,7 +18,7 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.nn import functional as F
 
 from simgan_fast import _native
-from simgan_fast.ops import _blocks_cuda
+from simgan_fast.ops import _blocks_cuda, _winograd
 
 pytestmark = pytest.mark.skipif(shutil.which("g++") is None, reason="g++ is not installed")
 OP = sys.modules["simgan_fast.ops.residual_blocks"]  # the name is that of the function, too
@@ -188,6 +188,29 @@ def test_every_gradient(emulator: Any, shape: tuple[int, ...], reflect: bool) ->
         most = SUM if 2 * i + 2 == len(of_weights) else GRADIENT
         assert distance(weight[i].permute(0, 3, 1, 2), of_weight) < most
         assert distance(bias[i], of_bias) < most
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float32], ids=str)
+def test_the_public_function_and_its_gradients(
+    emulator: Any, monkeypatch: pytest.MonkeyPatch, dtype: torch.dtype
+) -> None:
+    """CPU tensors take the way of CUDA tensors, through autograd; memory as it comes; weights of either type."""
+    monkeypatch.setattr(_blocks_cuda, "takes", lambda _: True)
+    monkeypatch.setattr(OP, "_op", _blocks_cuda.forward)
+    monkeypatch.setattr(OP, "_backward_op", _blocks_cuda.backward)
+    made, grad = run((6, 16, 3, 5, 2), True), bf16(6, 16, 3, 5)
+    memory = torch.zeros(made.x.numel() + 1, dtype=torch.bfloat16)
+    x = memory[1:].view(made.x.shape).copy_(made.x).requires_grad_()
+    leaves = [tensor.to(dtype).requires_grad_() for tensor in made.weights]
+    blocks = [tuple(leaves[i : i + 4]) for i in (0, 4)]
+    y = OP.residual_blocks(x, blocks, padding_mode="reflect", impl="native")
+    assert torch.equal(y, made.y)
+    found = torch.autograd.grad(y, [x, *leaves], grad)
+    of_x, weight, bias = made.backward(grad, dtype)
+    expected = [of_x, *_winograd.unpacked(weight, bias)]
+    assert all(map(torch.equal, found, expected))
+    with torch.no_grad():
+        assert torch.equal(OP.residual_blocks(x, blocks, padding_mode="reflect"), made.y)
 
 
 def test_weights_and_gradients_of_bfloat16(emulator: Any) -> None:

@@ -59,7 +59,7 @@ struct Convolve {
     static constexpr int kPiece = kWords < 4 ? 2 : 4;
     using Piece = std::conditional_t<kPiece == 4, Words4, Words2>;
 
-    SIMT_DEVICE static char* stage(int64_t step) {
+    SIMT_DEVICE static char* stage(int step) {
         return simt::shared() + kHeld * kWeights + step % 2 * kStage;
     }
     SIMT_DEVICE static char* biases() { return simt::shared() + kHeld * kWeights + 2 * kStage; }
@@ -150,7 +150,7 @@ struct Convolve {
                 const int y = tile.row + row, x = tile.column + column;
                 if (row < p.tiling.rows && column < p.tiling.columns && y < p.height && x < p.width)
                     finish(p, bias,
-                           ((tile.image * p.height + y) * p.width + x) * p.x.channels +
+                           ((int64_t{tile.image} * p.height + y) * p.width + x) * p.x.channels +
                                outputs * kOutputs + channel,
                            sums, i, half);
             }
@@ -163,13 +163,13 @@ struct Convolve {
     }
 
     // Where the weights of a step lie: those of a slab always, or in turn.
-    SIMT_DEVICE static char* weights(const Params& p, int64_t step, int slab) {
+    SIMT_DEVICE static char* weights(const Params& p, int step, int slab) {
         const bool stays = p.x.channels <= kHeld * kSlab;
-        return simt::shared() + (stays ? slab : static_cast<int>(step % kHeld)) * kWeights;
+        return simt::shared() + (stays ? slab : step % kHeld) * kWeights;
     }
 
     // Starts the copies of a step.
-    SIMT_DEVICE static void copy(const Params& p, int outputs, int64_t step, int64_t tile, int slab,
+    SIMT_DEVICE static void copy(const Params& p, int outputs, int step, int tile, int slab,
                                  bool is_first_tile) {
         const Tiling& t = p.tiling;
         Place around = place_of(t, tile);
@@ -185,7 +185,7 @@ struct Convolve {
     SIMT_DEVICE static void run(const Params& p) {
         const int slabs = p.x.channels / kSlab, groups = p.x.channels / kOutputs;
         const int outputs = simt::block() % groups;
-        const int64_t start = simt::block() / groups, stride = simt::blocks() / groups;
+        const int start = simt::block() / groups, stride = simt::blocks() / groups;
         const Tiling& t = p.tiling;
         int first[kFragments];
         for (int i = 0; i < kFragments; ++i) {
@@ -196,21 +196,21 @@ struct Convolve {
         Sums sums = {};
         copy_biases(p, outputs);
         copy(p, outputs, 0, start, 0, true);
-        int64_t step = 0;
-        for (int64_t tile = start; tile < t.tiles; tile += stride) {
-            const Place place = place_of(t, tile);
-            const int rows = t.rows < p.height - place.row ? t.rows : p.height - place.row;
+        int step = 0;
+        for (int tile = start; tile < t.tiles; tile += stride) {
+            const int below = p.height - place_of(t, tile).row;
+            const bool works =
+                simt::warp() * kPixelsOfWarp < (t.rows < below ? t.rows : below) * t.pitch;
             for (int slab = 0; slab < slabs; ++slab, ++step) {
                 const bool more = slab + 1 < slabs;
-                const int64_t next = more ? tile : tile + stride;
+                const int next = more ? tile : tile + stride;
                 simt::cp_async_wait<0>();
                 simt::sync();  // copied by all, and nobody reads the other stage any more
                 if (next < t.tiles)
                     copy(p, outputs, step + 1, next, more ? slab + 1 : 0, next == start);
-                if (simt::warp() * kPixelsOfWarp < rows * t.pitch)
-                    multiply(p, first, stage(step), weights(p, step, slab), sums);
+                if (works) multiply(p, first, stage(step), weights(p, step, slab), sums);
             }
-            finish_tile(p, place, outputs, sums);
+            finish_tile(p, place_of(t, tile), outputs, sums);
         }
     }
 };

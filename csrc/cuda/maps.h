@@ -21,11 +21,11 @@ struct Tiling {
     int rows, columns;
     int pitch;         // columns rounded up to 8: ldmatrix reads eight pixels of one row
     int down, across;  // tiles of an image
-    int64_t tiles;     // of all images
+    int tiles;         // of all images: 2^31 of them would not fit into any memory
 };
 
-// Tiles of at most `most_pixels`, and `most_around` with what is around them. Their pixels are a
-// multiple of 16 with `even`.
+// Tiles of at most `most_pixels`, and `most_around` with what is around them. With `even` their
+// pixels, those of the pitch, are a multiple of 16; most_pixels must allow an even number of rows.
 inline Tiling tiling_of(int64_t images, int height, int width, int most_pixels, int most_around,
                         bool even) {
     constexpr int kColumns = 56;
@@ -38,19 +38,17 @@ inline Tiling tiling_of(int64_t images, int height, int width, int most_pixels, 
     t.rows = up(height, up(height, most));
     if (even && t.rows * t.pitch % 16 != 0) ++t.rows;
     t.down = up(height, t.rows);
-    t.tiles = images * t.down * t.across;
+    t.tiles = static_cast<int>(images * t.down * t.across);
     return t;
 }
 
 // The first pixel of a tile.
 struct Place {
-    int64_t image;
-    int row, column;
+    int image, row, column;
 };
 
-SIMT_DEVICE Place place_of(const Tiling& t, int64_t tile) {
-    const int64_t image = tile / (t.down * t.across);
-    const int in_image = static_cast<int>(tile - image * t.down * t.across);
+SIMT_DEVICE Place place_of(const Tiling& t, int tile) {
+    const int image = tile / (t.down * t.across), in_image = tile % (t.down * t.across);
     return {image, in_image / t.across * t.rows, in_image % t.across * t.columns};
 }
 
@@ -81,8 +79,9 @@ SIMT_DEVICE void copy_pixels(char* to, const Maps& from, Place first, int rows, 
         const int y = unpadded(first.row + row, from.height, reflect);
         const int x = unpadded(first.column + column, from.width, reflect);
         const bool real = y >= 0 && x >= 0 && column < columns;
-        const int64_t offset = ((first.image * from.height + y) * from.width + x) * from.channels +
-                               channel + eight * 8;
+        const int64_t offset =
+            ((int64_t{first.image} * from.height + y) * from.width + x) * from.channels + channel +
+            eight * 8;
         simt::cp_async_16(at<kEights>(to, pixel, eight), from.values + (real ? offset : 0), real);
     }
 }

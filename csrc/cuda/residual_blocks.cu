@@ -96,7 +96,8 @@ void convolve(const char* op, int64_t images, Convolution3x3 c, void* stream) {
     c.tiling = tiling_of(images, c.height, c.width, Kernel::kPixels, Kernel::kAround, false);
     const int64_t groups = c.x.channels / kOutputs;
     const int64_t resident = int64_t{multiprocessors(op)} * Kernel::kBlocksPerSm;
-    const int64_t blocks = std::min(c.tiling.tiles, std::max(int64_t{1}, resident / groups));
+    const int64_t blocks =
+        std::min<int64_t>(c.tiling.tiles, std::max<int64_t>(1, resident / groups));
     simt::launch<Kernel>(op, blocks * groups, c, stream);
 }
 
@@ -164,9 +165,9 @@ namespace {
 // The splits of a weight gradient: as many blocks as a large GPU takes at once, or as there are
 // tiles. The same on every GPU.
 template <int kGroup>
-int64_t splits_of(const Tiling& tiling, int64_t channels) {
-    const int64_t pairs = (channels / kGroup) * (channels / kGroup);
-    return std::min(tiling.tiles, std::max(int64_t{8}, 128 / pairs));
+int splits_of(const Tiling& tiling, int64_t channels) {
+    const int groups = static_cast<int>(channels / kGroup);
+    return std::min(tiling.tiles, std::max(8, 128 / (groups * groups)));
 }
 
 template <int kGroup>
@@ -180,7 +181,8 @@ template <typename T, int kGroup>
 void weight_gradient(const ResidualBlocksCuda& p, const uint16_t* x, const uint16_t* grad,
                      float* parts, T* weight, T* bias, void* stream) {
     const Tiling tiling = tiling_of_gradient<kGroup>(p);
-    const int64_t splits = splits_of<kGroup>(tiling, p.channels), groups = p.channels / kGroup;
+    const int splits = splits_of<kGroup>(tiling, p.channels);
+    const int64_t groups = p.channels / kGroup;
     const Maps maps{x, static_cast<int>(p.height), static_cast<int>(p.width),
                     static_cast<int>(p.channels)};
     simt::launch<WeightGradient<kGroup>>(kBackward, splits * groups * groups,

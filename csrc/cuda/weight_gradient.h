@@ -16,7 +16,7 @@ struct WeightGradient3x3 {
     float* parts;          // [splits, channels, taps, channels] and [channels] behind each
     bool reflect;          // padding of x, else zeros
     Tiling tiling;
-    int64_t splits;
+    int splits;
 };
 
 // Floats of one part: weights [channels, 3, 3, channels], then biases.
@@ -46,10 +46,9 @@ struct WeightGradient {
         float value[2];
     };
 
-    SIMT_DEVICE static char* stage(int64_t step) { return simt::shared() + step % 2 * kStage; }
+    SIMT_DEVICE static char* stage(int step) { return simt::shared() + step % 2 * kStage; }
 
-    SIMT_DEVICE static void copy(const Params& p, int64_t step, int64_t tile, int output,
-                                 int input) {
+    SIMT_DEVICE static void copy(const Params& p, int step, int tile, int output, int input) {
         const Tiling& t = p.tiling;
         Place place = place_of(t, tile);
         const Maps grad{p.grad, p.x.height, p.x.width, p.x.channels};
@@ -125,13 +124,12 @@ struct WeightGradient {
     SIMT_DEVICE static void run(const Params& p) {
         const int groups = p.x.channels / kGroup, pair = simt::block() % (groups * groups);
         const int output = pair / groups * kGroup, input = pair % groups * kGroup;
-        const int64_t split = simt::block() / (groups * groups);
-        const int64_t each = (p.tiling.tiles + p.splits - 1) / p.splits;
-        const int64_t begin = split * each;
-        const int64_t end = begin + each < p.tiling.tiles ? begin + each : p.tiling.tiles;
+        const int split = simt::block() / (groups * groups);
+        const int each = (p.tiling.tiles + p.splits - 1) / p.splits, begin = split * each;
+        const int end = begin + each < p.tiling.tiles ? begin + each : p.tiling.tiles;
         Sums sums = {};
         if (begin < end) copy(p, begin, begin, output, input);
-        for (int64_t tile = begin; tile < end; ++tile) {
+        for (int tile = begin; tile < end; ++tile) {
             simt::cp_async_wait<0>();
             simt::sync();  // copied by all, and nobody reads the other stage any more
             if (tile + 1 < end) copy(p, tile + 1, tile + 1, output, input);

@@ -62,7 +62,7 @@ def residual_blocks(
     obstacle = _obstacle(x, weights, padding_mode, impl)
     if not use_native("residual_blocks", impl, obstacle, x.device):
         return _residual_blocks_reference(x, weights, padding_mode)
-    if x.is_cuda:
+    if _blocks_cuda.takes(x):
         x = x.to(_blocks_cuda.dtype(x))
     flat = [tensor for block in weights for tensor in block]
     reflect, tile = padding_mode == "reflect", tile or _winograd.default_tile()
@@ -79,7 +79,7 @@ def _obstacle(x: Tensor, weights: Sequence[Block], padding_mode: str, impl: str)
     size = weights[0][0].shape[-1]
     if any(weight.shape[-1] != size for weight in flat[::2]):
         return "there is no kernel for filters of different sizes"
-    if x.is_cuda:
+    if _blocks_cuda.takes(x):
         return _blocks_cuda.obstacle(x, flat, padding_mode, impl)
     return _winograd.obstacle(x, flat, x.shape[1], padding_mode, impl, size)
 
@@ -151,7 +151,7 @@ _backward_op = torch.ops.simgan_fast.residual_blocks_backward.default
 def _fake(
     x: Tensor, weights: list[Tensor], reflect: bool, tile: int, keep: bool
 ) -> tuple[Tensor, Tensor]:
-    if x.is_cuda:
+    if _blocks_cuda.takes(x):
         return _winograd.empty_channels_last(x), x.new_empty(
             _blocks_cuda.maps_shape(x, weights, keep)
         )
@@ -215,7 +215,7 @@ class _ResidualBlocks(torch.autograd.Function):
     def forward(ctx: Any, x: Tensor, reflect: bool, tile: int, *weights: Tensor) -> Tensor:
         y, maps = _op(x, list(weights), reflect, tile, True)
         # The CPU's maps begin with x.
-        ctx.save_for_backward(x if x.is_cuda else None, y, maps, *weights)
+        ctx.save_for_backward(x if _blocks_cuda.takes(x) else None, y, maps, *weights)
         ctx.reflect, ctx.tile = reflect, tile
         result: Tensor = y
         return result
