@@ -38,5 +38,5 @@ step tests 180 "$python" -m pytest -q -c /dev/null --rootdir=. -o pythonpath=tes
 for tool in memcheck racecheck; do
   step "$tool" 60 compute-sanitizer --tool "$tool" --error-exitcode 9 "$python" benchmarks/time_cuda.py --small
 done
-step timings 120 "$python" benchmarks/time_cuda.py --out "$out/timings.json"
-tail -n 20 "$out/timings.log"
+step timings 240 "$python" benchmarks/time_cuda.py --out "$out/timings.json"
+tail -n 30 "$out/timings.log"

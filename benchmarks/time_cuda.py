@@ -1,4 +1,8 @@
-"""Times the small CUDA kernels beside torch: CUDA events, the L2 cache flushed before each, medians. For gpu.sh."""
+"""Times the CUDA kernels beside torch: CUDA events, the L2 cache flushed before each, medians. For gpu.sh.
+
+The residual blocks beside torch in the same type, bfloat16 in channels-last memory: eager, and compiled with
+max-autotune; their results are compared first.
+"""
 
 from __future__ import annotations
 
@@ -9,9 +13,16 @@ from collections.abc import Callable
 from pathlib import Path
 
 import torch
+from torch import Tensor
 
-from simgan_fast.ops import gather_normalize, history_exchange, patch_cross_entropy
+from simgan_fast.ops import (
+    gather_normalize,
+    history_exchange,
+    patch_cross_entropy,
+    residual_blocks,
+)
 
+CHANNELS, BLOCKS = 64, 4  # the paper's refiner of eyes
 Case = tuple[str, int, Callable[[str], object]]  # name, bytes that it must move, the call
 
 
@@ -44,6 +55,70 @@ def cases(images: int, batch: int) -> list[Case]:
     ]
 
 
+def refiner_body(batch: int, training: bool) -> tuple[float, dict[str, Callable[[], list[Tensor]]]]:
+    """FLOP, and y, or y and all gradients, of the paper's residual blocks by "native", "reference" and "compiled"."""
+    size = (batch, CHANNELS, 35, 55)
+    x = torch.randn(size, device="cuda").relu().bfloat16()
+    x = x.contiguous(memory_format=torch.channels_last).requires_grad_(training)
+
+    def parameter(*shape: int) -> Tensor:
+        drawn = torch.randn(shape, device="cuda") * 0.2 / CHANNELS**0.5
+        memory = torch.channels_last if drawn.ndim == 4 else torch.contiguous_format
+        return drawn.bfloat16().contiguous(memory_format=memory).requires_grad_(training)
+
+    filters = (CHANNELS, CHANNELS, 3, 3)
+    weights = [
+        (parameter(*filters), parameter(CHANNELS), parameter(*filters), parameter(CHANNELS))
+        for _ in range(BLOCKS)
+    ]
+    wanted = [x, *(tensor for block in weights for tensor in block)]
+    incoming = torch.randn_like(x)
+
+    def by(run: Callable[..., Tensor], impl: str) -> Callable[[], list[Tensor]]:
+        def call() -> list[Tensor]:
+            y = run(x, weights, impl=impl)
+            gradients = torch.autograd.grad(y, wanted, incoming) if training else ()
+            return [y.detach(), *gradients]
+
+        return call
+
+    compiled = torch.compile(residual_blocks, mode="max-autotune-no-cudagraphs")
+    flop = 2 * BLOCKS * 2 * 9 * CHANNELS * x.numel() * (3 if training else 1)
+    return flop, {
+        "native": by(residual_blocks, "native"),
+        "reference": by(residual_blocks, "reference"),
+        "compiled": by(compiled, "reference"),
+    }
+
+
+def compare(found: list[Tensor], expected: list[Tensor]) -> None:
+    """An AssertionError unless the two differ by what bfloat16 and ReLUs near zero make of four blocks."""
+    for i, (mine, theirs) in enumerate(zip(found, expected, strict=True)):
+        error = float((mine.float() - theirs.float()).norm() / theirs.float().norm())
+        assert error < 0.1, f"result {i} differs by {error:.3f} of its norm"
+
+
+def time_blocks(small: bool) -> list[dict[str, object]]:
+    """Prints and gives what refining and the gradients take."""
+    results: list[dict[str, object]] = []
+    for training in (False, True):
+        for batch in (2,) if small else (32, 128, 512):
+            flop, calls = refiner_body(batch, training)
+            if small:
+                del calls["compiled"]
+            compare(calls["native"](), calls["reference"]())
+            name = f"residual_blocks{' and gradients' if training else ''}, {batch}"
+            for impl, call in calls.items():
+                took = microseconds(call, 1 if small else 30)
+                results.append(
+                    {"op": name, "impl": impl, "us": took, "TFLOP_per_s": flop / took / 1e6}
+                )
+                print(
+                    f"{name:36}{impl:11}{took:10.1f} us{flop / took / 1e6:8.1f} TFLOP/s", flush=True
+                )
+    return results
+
+
 def microseconds(call: Callable[[], object], rounds: int) -> float:
     flush = torch.empty(256 << 20, dtype=torch.uint8, device="cuda")
     times = []
@@ -63,15 +138,18 @@ def main() -> None:
     parser.add_argument("--small", action="store_true", help="a few images, one round: sanitizers")
     parser.add_argument("--out", type=Path)
     options = parser.parse_args()
-    results = []
+    facts = {"device": torch.cuda.get_device_name(), "torch": torch.__version__}
+    results: list[dict[str, object]] = []
     for name, moved, call in cases(*((40, 20) if options.small else (51200, 512))):
         for impl in ("native", "reference"):
             took = microseconds(lambda c=call, i=impl: c(i), 1 if options.small else 30)
             results.append({"op": name, "impl": impl, "us": took, "GB_per_s": moved / took / 1e3})
             print(f"{name:22}{impl:11}{took:10.1f} us{moved / took / 1e3:10.1f} GB/s", flush=True)
-            if options.out:
-                facts = {"device": torch.cuda.get_device_name(), "torch": torch.__version__}
-                options.out.write_text(json.dumps({**facts, "results": results}, indent=1))
+    if options.out:  # before what may take too long
+        options.out.write_text(json.dumps({**facts, "results": results}, indent=1))
+    results += time_blocks(options.small)
+    if options.out:
+        options.out.write_text(json.dumps({**facts, "results": results}, indent=1))
 
 
 if __name__ == "__main__":

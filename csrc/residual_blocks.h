@@ -70,4 +70,40 @@ void residual_blocks_backward_cpu(const ResidualBlocks& p, const float* grad, co
 // Forgets the transformed weights that were kept for the next call with the same ones.
 void forget_weights();
 
+// The same of 3x3 filters on the current CUDA device, where all of it lies, bf16 in channels-last
+// memory aligned to 16 bytes.
+struct ResidualBlocksCuda {
+    int64_t images, height, width;  // all >= 1
+    int64_t channels;               // a multiple of 16
+    int64_t blocks;                 // >= 1
+    bool reflect;                   // padding: reflection (then height, width > 1) or zeros
+    const void* weights;            // [2 * blocks, channels, channels, 3, 3], two of each block
+    bool bf16_weights;              // else floats; so are the gradients of weights and biases
+    const float* biases;            // [2 * blocks, channels]; not for gradients
+    uint16_t* arranged;             // working memory for as many values as there are weights
+};
+
+// x, y [images, height, width, channels]. maps: what the backward pass will want, what each
+// convolution but the first reads [2 * blocks - 1, images, height, width, channels], or without
+// `keep` working memory of one such map.
+void residual_blocks_cuda(const ResidualBlocksCuda& p, const uint16_t* x, uint16_t* maps, bool keep,
+                          uint16_t* y, void* stream);
+
+struct ResidualBlocksCudaGradients {
+    uint16_t* x;
+    void* weight;  // [2 * blocks, channels, 3, 3, channels], input channel last
+    void* bias;    // [2 * blocks, channels]
+    // Working memory:
+    uint16_t* hidden;  // like x
+    uint16_t* padded;  // with reflection, [images, height + 2, width + 2, channels]
+    float* parts;      // [residual_blocks_cuda_parts]
+};
+
+int64_t residual_blocks_cuda_parts(const ResidualBlocksCuda& p);
+
+// The same bits on every GPU.
+void residual_blocks_backward_cuda(const ResidualBlocksCuda& p, const uint16_t* grad,
+                                   const uint16_t* x, const uint16_t* y, const uint16_t* maps,
+                                   const ResidualBlocksCudaGradients& to, void* stream);
+
 }  // namespace simgan_fast

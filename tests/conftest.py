@@ -6,10 +6,12 @@ import os
 import subprocess
 import sys
 from collections.abc import Callable
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from emulated import build_module
 
 from simgan_fast import _native
 
@@ -26,6 +28,12 @@ def _seeded() -> None:
 def outside_the_checkout(tmp_path_factory: pytest.TempPathFactory) -> None:
     """Leave the checkout: a new interpreter puts its folder first, and the sources there hide the installed package."""
     os.chdir(tmp_path_factory.mktemp("elsewhere"))
+
+
+@pytest.fixture(scope="session")
+def emulated_kernels(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The CUDA kernels compiled for the emulator, for `load_module` in tests/emulated.py."""
+    return build_module(tmp_path_factory.mktemp("emulated"), "-O1")
 
 
 @pytest.fixture(

@@ -20,7 +20,12 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 
 from simgan_fast import _native
 from simgan_fast.errors import InputError
-from simgan_fast.ops import gather_normalize, history_exchange, patch_cross_entropy
+from simgan_fast.ops import (
+    gather_normalize,
+    history_exchange,
+    patch_cross_entropy,
+    residual_blocks,
+)
 
 NO_GPU = "no GPU" if not torch.cuda.is_available() else _native.cuda_obstacle()
 needs_gpu = pytest.mark.skipif(NO_GPU is not None, reason=str(NO_GPU))
@@ -49,6 +54,82 @@ def test_shapes_types_and_devices_on_fake_tensors() -> None:
         backward = torch.ops.simgan_fast.patch_cross_entropy_backward
         gradient = backward(loss, logits, None, 1, "mean")
         assert gradient.is_cuda and gradient.dtype == torch.bfloat16
+
+
+def blocks(
+    channels: int, dtype: torch.dtype, device: str = "cuda", size: int = 3
+) -> list[tuple[torch.Tensor, ...]]:
+    """Two residual blocks' weights."""
+
+    def parameter(*shape: int) -> torch.Tensor:
+        return (torch.randn(*shape, device=device) * 0.2 / channels**0.5).to(dtype)
+
+    square = (channels, channels, size, size)
+    return [
+        (parameter(*square), parameter(channels), parameter(*square), parameter(channels))
+        for _ in range(2)
+    ]
+
+
+@pytest.mark.usefixtures("pretended")
+def test_residual_blocks_on_fake_tensors() -> None:
+    with FakeTensorMode():
+        x = torch.empty(2, 32, 9, 7, dtype=torch.bfloat16, device="cuda")
+        weights = blocks(32, torch.float32)
+        y = residual_blocks(x, weights, padding_mode="reflect", impl="native")
+        assert y.shape == x.shape and y.dtype == torch.bfloat16 and y.is_cuda
+        assert y.is_contiguous(memory_format=torch.channels_last)
+        # The op itself: autograd does not run on such tensors where there is no GPU.
+        maps = torch.empty(3, 2, 9, 7, 32, dtype=torch.bfloat16, device="cuda")
+        flat = [tensor for block in weights for tensor in block]
+        backward = torch.ops.simgan_fast.residual_blocks_backward
+        grad_x, weight, bias = backward(y, x, y, maps, flat, True, 4)
+        assert grad_x.shape == x.shape and grad_x.dtype == torch.bfloat16 and grad_x.is_cuda
+        assert weight.shape == (4, 32, 3, 3, 32) and weight.dtype == torch.float32
+        assert bias.shape == (4, 32) and bias.is_cuda
+
+
+@pytest.mark.usefixtures("pretended")
+def test_residual_blocks_take_the_type_of_autocast() -> None:
+    enabled, dtype = torch.is_autocast_enabled("cuda"), torch.get_autocast_dtype("cuda")
+    try:
+        # torch.autocast itself would look for a GPU.
+        torch.set_autocast_dtype("cuda", torch.bfloat16)
+        torch.set_autocast_enabled("cuda", True)
+        with FakeTensorMode():
+            x = torch.empty(2, 32, 9, 7, device="cuda")
+            y = residual_blocks(x, blocks(32, torch.float32), impl="native")
+            assert y.dtype == torch.bfloat16
+    finally:
+        torch.set_autocast_enabled("cuda", enabled)
+        torch.set_autocast_dtype("cuda", dtype)
+
+
+@pytest.mark.usefixtures("pretended")
+@pytest.mark.parametrize(
+    ("shape", "dtype", "of_weights", "size", "reason"),
+    [
+        ((2, 32, 9, 7), torch.float32, torch.float32, 3, r"torch\.float32 on cuda, only for"),
+        ((2, 32, 9, 7), torch.bfloat16, torch.float16, 3, r"weights of torch\.float16"),
+        ((2, 32, 9, 7), torch.bfloat16, torch.float32, 7, "7x7 filters on cuda"),
+        ((2, 24, 9, 7), torch.bfloat16, torch.float32, 3, "24 channels on cuda"),
+        ((0, 32, 9, 7), torch.bfloat16, torch.float32, 3, "images of 9x7, 0 of them"),
+    ],
+    ids=str,
+)
+def test_what_residual_blocks_leave_to_the_twin(
+    shape: tuple[int, ...], dtype: torch.dtype, of_weights: torch.dtype, size: int, reason: str
+) -> None:
+    with FakeTensorMode():
+        x = torch.empty(shape, dtype=dtype, device="cuda")
+        weights = blocks(shape[1], of_weights, size=size)
+        with pytest.raises(InputError, match=rf"impl='native' cannot run here: .*{reason}"):
+            residual_blocks(x, weights, impl="native")
+        if dtype is of_weights:
+            assert residual_blocks(x, weights).shape == shape
+        elsewhere = blocks(shape[1], of_weights, device="cpu", size=size)
+        with pytest.raises(InputError, match="impl='native' cannot run here"):
+            residual_blocks(x, elsewhere, impl="native")
 
 
 def test_why_there_is_no_kernel_is_said() -> None:
@@ -105,6 +186,38 @@ def test_patch_cross_entropy_on_a_gpu(shape: tuple[int, ...], reduction: str) ->
         loss, expected = loss.detach(), expected.detach()
         assert error(loss, expected, PATCH_LOSS.floor) < PATCH_LOSS.relative
         assert error(gradient, slope, PATCH_GRADIENT.floor) < PATCH_GRADIENT.relative + rounding
+
+
+# 64 channels and others, more tiles than a GPU has room for, an odd width of two tiles.
+@needs_gpu
+@pytest.mark.parametrize("padding_mode", ["zeros", "reflect"])
+@pytest.mark.parametrize(
+    "shape", [(96, 64, 35, 55), (3, 80, 7, 9), (2, 128, 12, 57), (5, 16, 2, 3)], ids=str
+)
+def test_residual_blocks_on_a_gpu(shape: tuple[int, ...], padding_mode: str) -> None:
+    """Twice the same bits, and as near to float64 as torch's own bfloat16 is."""
+    weights = blocks(shape[1], torch.bfloat16)
+    x = torch.randn(shape, device="cuda").relu().bfloat16().requires_grad_()
+    incoming = torch.randn(shape, device="cuda").bfloat16()
+
+    def results(dtype: torch.dtype, impl: str) -> list[torch.Tensor]:
+        leaf = x.detach().to(dtype).requires_grad_()
+        moved = [tuple(t.detach().to(dtype).requires_grad_() for t in block) for block in weights]
+        y = residual_blocks(leaf, moved, padding_mode=padding_mode, impl=impl)
+        flat = [tensor for block in moved for tensor in block]
+        return [y.detach(), *torch.autograd.grad(y, [leaf, *flat], incoming.to(dtype))]
+
+    found, again = results(torch.bfloat16, "native"), results(torch.bfloat16, "native")
+    assert all(map(torch.equal, found, again))
+    exact = results(torch.float64, "reference")
+    for mine, theirs, wanted in zip(
+        found, results(torch.bfloat16, "reference"), exact, strict=True
+    ):
+        errors = [((each - wanted).norm() / wanted.norm()).item() for each in (mine, theirs)]
+        assert errors[0] < 1.5 * errors[1] + 1e-3, errors
+    flat = [tensor.detach() for block in weights for tensor in block]
+    ops, reflect = torch.ops.simgan_fast, padding_mode == "reflect"
+    torch.library.opcheck(ops.residual_blocks.default, (x.detach(), flat, reflect, 4, True))
 
 
 @needs_gpu

@@ -20,7 +20,7 @@ from cases import (
     labels_of,
     logits_of,
 )
-from emulated import SCHEDULES, build_module, load_module
+from emulated import SCHEDULES, load_module
 from torch import Tensor
 
 from simgan_fast import _native
@@ -34,19 +34,14 @@ OPS = {
 BF16_ULP = 2.0**-8  # half the distance of two neighbours, relative
 
 
-@pytest.fixture(scope="module")
-def library(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return build_module(tmp_path_factory.mktemp("emulated"), "-O1")
-
-
 @pytest.fixture
-def emulator(library: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
+def emulator(emulated_kernels: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
     """CPU tensors take the way of CUDA tensors, and kernels run on the emulator."""
-    monkeypatch.setattr(_native, "CUDA", load_module(library, "_cuda"))
+    monkeypatch.setattr(_native, "CUDA", load_module(emulated_kernels, "_cuda"))
     for op in OPS.values():
         monkeypatch.setattr(op, "_cpu", op._cuda)
         monkeypatch.setattr(op, "place", lambda _: (0, 0))
-    emulator = load_module(library, "_emulator")
+    emulator = load_module(emulated_kernels, "_emulator")
     emulator.reset_counters()
     yield emulator
     emulator.set_schedule(0, False, 0)

@@ -221,7 +221,7 @@ def test_opcheck() -> None:
         for x in (case.x.float(), case.x.float().to(memory_format=torch.channels_last)):
             torch.library.opcheck(ops.residual_blocks.default, (x, weights, True, 4, False))
             y, maps = ops.residual_blocks(x, weights, True, 4, True)
-            arguments = (torch.rand_like(y), y, maps, weights, True, 4)
+            arguments = (torch.rand_like(y), None, y, maps, weights, True, 4)
             torch.library.opcheck(ops.residual_blocks_backward.default, arguments)
             torch.library.opcheck(ops.residual_blocks.default, (x, weights, True, 4, True))
 

@@ -1,11 +1,15 @@
 // The module simgan_fast._cuda: as csrc/bindings.cpp, but the addresses are of memory on a CUDA
 // device, and with them come the device's number and a stream.
 #include <pybind11/pybind11.h>
+#include <pybind11/stl.h>
+
+#include <array>
 
 #include "cuda/runtime.h"
 #include "gather_normalize.h"
 #include "history_exchange.h"
 #include "patch_cross_entropy.h"
+#include "residual_blocks.h"
 
 namespace py = pybind11;
 using namespace simgan_fast;
@@ -64,6 +68,51 @@ void patch_cross_entropy_backward(int device, uintptr_t stream, uintptr_t logits
         at<void>(grad_logits), at<void>(stream));
 }
 
+// Images, height, width, channels, blocks, reflect.
+using BlockSizes = std::array<int64_t, 6>;
+
+ResidualBlocksCuda blocks_of(const BlockSizes& s, uintptr_t weights = 0, bool bf16_weights = false,
+                             uintptr_t arranged = 0) {
+    return {s[0],
+            s[1],
+            s[2],
+            s[3],
+            s[4],
+            s[5] != 0,
+            at<void>(weights),
+            bf16_weights,
+            nullptr,
+            at<uint16_t>(arranged)};
+}
+
+void residual_blocks(int device, uintptr_t stream, const BlockSizes& sizes, uintptr_t weights,
+                     bool bf16_weights, uintptr_t arranged, uintptr_t biases, uintptr_t x,
+                     uintptr_t maps, bool keep, uintptr_t y) {
+    const DeviceGuard guard("residual_blocks", device);
+    auto call = blocks_of(sizes, weights, bf16_weights, arranged);
+    call.biases = at<float>(biases);
+    residual_blocks_cuda(call, at<uint16_t>(x), at<uint16_t>(maps), keep, at<uint16_t>(y),
+                         at<void>(stream));
+}
+
+int64_t residual_blocks_parts(const BlockSizes& sizes) {
+    return residual_blocks_cuda_parts(blocks_of(sizes));
+}
+
+// to: gradients of x, weights and biases, then working memory: hidden, padded, parts.
+void residual_blocks_backward(int device, uintptr_t stream, const BlockSizes& sizes,
+                              uintptr_t weights, bool bf16_weights, uintptr_t arranged,
+                              uintptr_t grad, uintptr_t x, uintptr_t y, uintptr_t maps,
+                              const std::array<uintptr_t, 6>& to) {
+    const DeviceGuard guard("residual_blocks_backward", device);
+    residual_blocks_backward_cuda(blocks_of(sizes, weights, bf16_weights, arranged),
+                                  at<uint16_t>(grad), at<uint16_t>(x), at<uint16_t>(y),
+                                  at<uint16_t>(maps),
+                                  {at<uint16_t>(to[0]), at<void>(to[1]), at<void>(to[2]),
+                                   at<uint16_t>(to[3]), at<uint16_t>(to[4]), at<float>(to[5])},
+                                  at<void>(stream));
+}
+
 }  // namespace
 
 PYBIND11_MODULE(_cuda, m) {
@@ -74,4 +123,7 @@ PYBIND11_MODULE(_cuda, m) {
     m.def("gather_normalize", &gather_normalize, no_gil);
     m.def("patch_cross_entropy", &patch_cross_entropy, no_gil);
     m.def("patch_cross_entropy_backward", &patch_cross_entropy_backward, no_gil);
+    m.def("residual_blocks", &residual_blocks, no_gil);
+    m.def("residual_blocks_parts", &residual_blocks_parts);
+    m.def("residual_blocks_backward", &residual_blocks_backward, no_gil);
 }

@@ -93,6 +93,13 @@ void allow_shared_memory(const char* op, const void* kernel, int bytes,
     devices.fetch_or(bit);
 }
 
+int multiprocessors(const char* op) {
+    int device = 0, count = 0;
+    check(op, cudaGetDevice(&device));
+    check(op, cudaDeviceGetAttribute(&count, cudaDevAttrMultiProcessorCount, device));
+    return count;
+}
+
 void check_launch(const char* op, void* stream) {
     check(op, cudaGetLastError());
     const auto on = static_cast<cudaStream_t>(stream);

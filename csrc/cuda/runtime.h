@@ -25,6 +25,7 @@ class DeviceGuard {
 unsigned grid_size(const char* op, int64_t blocks);
 void allow_shared_memory(const char* op, const void* kernel, int bytes,
                          std::atomic<uint64_t>& devices);
+int multiprocessors(const char* op);  // of the current device
 // After a launch; with SIMGAN_FAST_SYNC=1 waits for the kernel, unless the stream is captured.
 void check_launch(const char* op, void* stream);
 

@@ -68,6 +68,11 @@ def obstacle(
             return f"there is no kernel for {kind}"
     if channels % CHANNELS:
         return f"there is no kernel for {channels} channels, only for multiples of {CHANNELS}"
+    return size_obstacle(x, padding_mode, size)
+
+
+def size_obstacle(x: Tensor, padding_mode: str, size: int) -> str | None:
+    """Why images x [n, ., h, w] are too small for the kernels of size x size filters, or None."""
     n, _, height, width = x.shape
     if n * height * width == 0 or (padding_mode == "reflect" and min(height, width) <= size // 2):
         return f"there is no kernel for images of {height}x{width}, {n} of them"

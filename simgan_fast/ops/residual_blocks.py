@@ -12,7 +12,7 @@ from torch.nn import functional as F
 
 from simgan_fast._native import C
 from simgan_fast.errors import InputError
-from simgan_fast.ops import _winograd
+from simgan_fast.ops import _blocks_cuda, _winograd
 from simgan_fast.ops._choose import past_dispatcher, use_native
 
 Block = tuple[Tensor, Tensor, Tensor, Tensor]
@@ -30,9 +30,10 @@ def residual_blocks(
 ) -> Tensor:
     """k >= 1 blocks in a row, each relu(x + conv(relu(conv(x, w1) + b1), w2) + b2).
 
-    One op for the whole row, in float32 on channels-last memory. 3x3 filters are convolved by Winograd's F(4x4, 3x3),
-    one image going through all blocks while it is in cache; 7x7 ones by Fourier transforms of tiles of 16x16 pixels,
-    one convolution after the other, as images that want such filters are larger than a cache.
+    One op for the whole row, on channels-last memory. On the CPU in float32: 3x3 filters are convolved by Winograd's
+    F(4x4, 3x3), one image going through all blocks while it is in cache; 7x7 ones by Fourier transforms of tiles of
+    16x16 pixels, one convolution after the other, as images that want such filters are larger than a cache. On CUDA in
+    bfloat16, summed in float32: each 3x3 convolution in one launch with what follows it.
 
     Args:
         x: [n, c, h, w], of any float type; the native kernel takes float32 on the CPU, c a multiple of 8.
@@ -59,14 +60,21 @@ def residual_blocks(
     """
     _check(x, weights, padding_mode, tile)
     flat = [tensor for block in weights for tensor in block]
-    if not use_native("residual_blocks", impl, _obstacle(x, flat, padding_mode, impl)):
+    obstacle = _obstacle(x, flat, padding_mode, impl)
+    if not use_native("residual_blocks", impl, obstacle, x.device):
         return _residual_blocks_reference(x, weights, padding_mode)
+    if _blocks_cuda.takes(x):
+        x = x.to(_blocks_cuda.dtype(x))
     reflect, tile = padding_mode == "reflect", tile or _winograd.default_tile()
     if torch.is_grad_enabled() and any(tensor.requires_grad for tensor in (x, *flat)):
         y: Tensor = _ResidualBlocks.apply(x, reflect, tile, *flat)  # type: ignore[no-untyped-call]
         return y
-    y, _ = (_cpu if past_dispatcher(x, flat) else _op)(x, flat, reflect, tile, False)
+    y, _ = (_cpu if _at_once(x, flat) else _op)(x, flat, reflect, tile, False)
     return y
+
+
+def _at_once(x: Tensor, weights: Sequence[Tensor]) -> bool:
+    return not _blocks_cuda.takes(x) and past_dispatcher(x, weights)
 
 
 def _obstacle(x: Tensor, flat: Sequence[Tensor], padding_mode: str, impl: str) -> str | None:
@@ -75,6 +83,8 @@ def _obstacle(x: Tensor, flat: Sequence[Tensor], padding_mode: str, impl: str) -
     for weight in flat[2::2]:
         if weight.shape != shape:
             return "there is no kernel for filters of different sizes"
+    if _blocks_cuda.takes(x):
+        return _blocks_cuda.obstacle(x, flat, padding_mode, impl)
     return _winograd.obstacle(x, flat, x.shape[1], padding_mode, impl, shape[-1])
 
 
@@ -137,7 +147,7 @@ def _residual_blocks_reference(x: Tensor, weights: Sequence[Block], padding_mode
 
 _SCHEMA = "(Tensor x, Tensor[] weights, bool reflect, int tile, bool keep) -> (Tensor, Tensor)"
 _BACKWARD_SCHEMA = (
-    "(Tensor grad, Tensor y, Tensor maps, Tensor[] weights, bool reflect, int tile)"
+    "(Tensor grad, Tensor? x, Tensor y, Tensor maps, Tensor[] weights, bool reflect, int tile)"
     " -> (Tensor, Tensor, Tensor)"
 )
 torch.library.define("simgan_fast::residual_blocks", _SCHEMA)
@@ -149,6 +159,10 @@ _backward_op = torch.ops.simgan_fast.residual_blocks_backward.default
 def _fake(
     x: Tensor, weights: list[Tensor], reflect: bool, tile: int, keep: bool
 ) -> tuple[Tensor, Tensor]:
+    if _blocks_cuda.takes(x):
+        return _winograd.empty_channels_last(x), x.new_empty(
+            _blocks_cuda.maps_shape(x, weights, keep)
+        )
     maps = x.new_empty(_winograd.maps_shape(x, weights, len(weights) // 2, tile, keep))
     return _winograd.empty_channels_last(x), maps
 
@@ -166,17 +180,29 @@ def _cpu(
 
 
 def _fake_backward(
-    grad: Tensor, y: Tensor, maps: Tensor, weights: list[Tensor], reflect: bool, tile: int
+    grad: Tensor,
+    x: Tensor | None,
+    y: Tensor,
+    maps: Tensor,
+    weights: list[Tensor],
+    reflect: bool,
+    tile: int,
 ) -> tuple[Tensor, Tensor, Tensor]:
     return (_winograd.empty_channels_last(y), *_winograd.empty_block_gradients(weights))
 
 
 def _backward_cpu(
-    grad: Tensor, y: Tensor, maps: Tensor, weights: list[Tensor], reflect: bool, tile: int
+    grad: Tensor,
+    x: Tensor | None,
+    y: Tensor,
+    maps: Tensor,
+    weights: list[Tensor],
+    reflect: bool,
+    tile: int,
 ) -> tuple[Tensor, Tensor, Tensor]:
     grad, y = (tensor.contiguous(memory_format=torch.channels_last) for tensor in (grad, y))
     maps = maps.contiguous()
-    gradients = _fake_backward(grad, y, maps, weights, reflect, tile)
+    gradients = _fake_backward(grad, x, y, maps, weights, reflect, tile)
     sizes, addresses, _held = _winograd.call(y, y.shape[1], weights, reflect, tile)
     to = [gradient.data_ptr() for gradient in gradients] + [0] * 4
     C.residual_blocks_backward(
@@ -189,14 +215,17 @@ torch.library.register_fake("simgan_fast::residual_blocks", _fake)
 torch.library.register_fake("simgan_fast::residual_blocks_backward", _fake_backward)
 torch.library.impl("simgan_fast::residual_blocks", "CPU", _cpu)
 torch.library.impl("simgan_fast::residual_blocks_backward", "CPU", _backward_cpu)
+torch.library.impl("simgan_fast::residual_blocks", "CUDA", _blocks_cuda.forward)
+torch.library.impl("simgan_fast::residual_blocks_backward", "CUDA", _blocks_cuda.backward)
 
 
 class _ResidualBlocks(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, x: Tensor, reflect: bool, tile: int, *weights: Tensor) -> Tensor:
-        run = _cpu if past_dispatcher(x, weights) else _op
+        run = _cpu if _at_once(x, weights) else _op
         y, maps = run(x, list(weights), reflect, tile, True)
-        ctx.save_for_backward(y, maps, *weights)
+        # The CPU's maps begin with x.
+        ctx.save_for_backward(x if _blocks_cuda.takes(x) else None, y, maps, *weights)
         ctx.reflect, ctx.tile = reflect, tile
         result: Tensor = y
         return result
@@ -204,7 +233,7 @@ class _ResidualBlocks(torch.autograd.Function):
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
-        y, maps, *weights = ctx.saved_tensors
-        run = _backward_cpu if past_dispatcher(grad, weights) else _backward_op
-        grad_x, grad_weights, grad_biases = run(grad, y, maps, weights, ctx.reflect, ctx.tile)
+        x, y, maps, *weights = ctx.saved_tensors
+        run = _backward_cpu if _at_once(grad, weights) else _backward_op
+        grad_x, grad_weights, grad_biases = run(grad, x, y, maps, weights, ctx.reflect, ctx.tile)
         return grad_x, None, None, *_winograd.unpacked(grad_weights, grad_biases)

@@ -1,0 +1,254 @@
+// A row of residual blocks: a launch for each convolution, forward and backward.
+#include <type_traits>
+
+#include "cuda/convolution.h"
+#include "cuda/weight_gradient.h"
+#include "residual_blocks.h"
+
+namespace simgan_fast {
+namespace {
+
+constexpr char kForward[] = "residual_blocks", kBackward[] = "residual_blocks_backward";
+constexpr int kLarge = 64, kSmall = 16;  // channels that a block computes
+
+bool is_large(const ResidualBlocksCuda& p) {
+    return p.channels % kLarge == 0;
+}
+
+int64_t floats_of_weight(const ResidualBlocksCuda& p) {
+    return kTaps * p.channels * p.channels;
+}
+
+// What is left to do to a map where no convolution does it: the gradients of what padding by
+// reflection made of a pixel come together there, `skip` is added, and a ReLU is passed.
+struct Folding {
+    const uint16_t* from;  // [images, height + 2 margin, width + 2 margin, channels]
+    int margin;            // 0 or 1
+    const uint16_t* skip;  // [images, height, width, channels], or null
+    const uint16_t* gate;  // the same
+    uint16_t* to;          // the same; may be `skip`
+    int64_t images;
+    int height, width, channels;
+};
+
+struct Fold {
+    using Params = Folding;
+    static constexpr int kThreads = 256, kBlocksPerSm = 4, kSharedBytes = 0;
+
+    // In a padded side: row or column `i` itself, and its reflection, or -1.
+    SIMT_DEVICE static int reflection(int i, int side, bool first) {
+        if (first) return i == 1 ? 0 : -1;
+        return i == side - 2 ? side + 1 : -1;
+    }
+
+    SIMT_DEVICE static void add(const Params& p, int64_t image, int y, int x, int channel,
+                                float (&sum)[2]) {
+        if (y < 0 || x < 0) return;
+        const int64_t height = p.height + 2 * p.margin, width = p.width + 2 * p.margin;
+        const auto* from = reinterpret_cast<const uint32_t*>(
+            p.from + ((image * height + y) * width + x) * p.channels + channel);
+        const uint32_t two = simt::load(from);
+        sum[0] += simt::low_bf16(two);
+        sum[1] += simt::high_bf16(two);
+    }
+
+    SIMT_DEVICE static void run(const Params& p) {
+        int64_t i = static_cast<int64_t>(simt::block()) * kThreads + simt::thread();
+        if (i >= p.images * p.height * p.width * (p.channels / 2)) return;
+        const int64_t offset = 2 * i;
+        const int channel = static_cast<int>(i % (p.channels / 2)) * 2;
+        const int x = static_cast<int>((i /= p.channels / 2) % p.width);
+        const int y = static_cast<int>((i /= p.width) % p.height);
+        const int64_t image = i / p.height;
+        float sum[2] = {};
+        if (p.margin == 0) {
+            add(p, image, y, x, channel, sum);
+        } else {
+            const int ys[3] = {y + 1, reflection(y, p.height, true),
+                               reflection(y, p.height, false)};
+            const int xs[3] = {x + 1, reflection(x, p.width, true), reflection(x, p.width, false)};
+            for (int from_y : ys)
+                for (int from_x : xs) add(p, image, from_y, from_x, channel, sum);
+        }
+        if (p.skip != nullptr) {
+            const uint32_t two = simt::load(reinterpret_cast<const uint32_t*>(p.skip + offset));
+            sum[0] += simt::low_bf16(two);
+            sum[1] += simt::high_bf16(two);
+        }
+        if (p.gate != nullptr) {
+            const uint32_t two = simt::load(reinterpret_cast<const uint32_t*>(p.gate + offset));
+            if (simt::low_bf16(two) <= 0) sum[0] = 0;
+            if (simt::high_bf16(two) <= 0) sum[1] = 0;
+        }
+        simt::store(reinterpret_cast<uint32_t*>(p.to + offset), simt::pack_bf16(sum[0], sum[1]));
+    }
+};
+
+template <typename Kernel>
+void launch_for_each(const char* op, int64_t items, const typename Kernel::Params& p,
+                     void* stream) {
+    simt::launch<Kernel>(op, (items + Kernel::kThreads - 1) / Kernel::kThreads, p, stream);
+}
+
+template <int kOutputs>
+void convolve(const char* op, int64_t images, Convolution3x3 c, void* stream) {
+    using Kernel = Convolve<kOutputs>;
+    c.tiling = tiling_of(images, c.height, c.width, Kernel::kPixels, Kernel::kAround, false);
+    const int64_t groups = c.x.channels / kOutputs;
+    const int64_t resident = int64_t{multiprocessors(op)} * Kernel::kBlocksPerSm;
+    const int64_t blocks =
+        std::min<int64_t>(c.tiling.tiles, std::max<int64_t>(1, resident / groups));
+    simt::launch<Kernel>(op, blocks * groups, c, stream);
+}
+
+void convolve(const char* op, const ResidualBlocksCuda& p, const Convolution3x3& c, void* stream) {
+    (is_large(p) ? convolve<kLarge> : convolve<kSmall>)(op, p.images, c, stream);
+}
+
+template <typename T>
+void arrange(const char* op, const ResidualBlocksCuda& p, const T* from, bool gradient,
+             void* stream) {
+    const Weights<T> all{from, p.arranged, 2 * p.blocks, static_cast<int>(p.channels), gradient};
+    const int64_t items = all.count * floats_of_weight(p);
+    if (is_large(p))
+        launch_for_each<Arrange<T, kLarge>>(op, items, all, stream);
+    else
+        launch_for_each<Arrange<T, kSmall>>(op, items, all, stream);
+}
+
+void arrange(const char* op, const ResidualBlocksCuda& p, bool gradient, void* stream) {
+    if (p.bf16_weights)
+        arrange(op, p, static_cast<const uint16_t*>(p.weights), gradient, stream);
+    else
+        arrange(op, p, static_cast<const float*>(p.weights), gradient, stream);
+}
+
+// A convolution of x that keeps its size, and does nothing else.
+Convolution3x3 plain(const ResidualBlocksCuda& p, const uint16_t* x, int64_t number, uint16_t* y) {
+    const int height = static_cast<int>(p.height), width = static_cast<int>(p.width);
+    Convolution3x3 c{};
+    c.x = {x, height, width, static_cast<int>(p.channels)};
+    c.weight = p.arranged + number * floats_of_weight(p);
+    c.y = y;
+    c.height = height;
+    c.width = width;
+    c.margin = 1;
+    return c;
+}
+
+}  // namespace
+
+void residual_blocks_cuda(const ResidualBlocksCuda& p, const uint16_t* x, uint16_t* maps, bool keep,
+                          uint16_t* y, void* stream) {
+    arrange(kForward, p, false, stream);
+    const int64_t map = p.images * p.height * p.width * p.channels;
+    for (int64_t i = 0; i < 2 * p.blocks; ++i) {
+        const bool second = i % 2 == 1, is_last = i + 1 == 2 * p.blocks;
+        // Without `keep` there is room for one hidden map, and y is that of the blocks before.
+        uint16_t* to = keep ? (is_last ? y : maps + i * map) : (second ? y : maps);
+        Convolution3x3 c = plain(p,
+                                 i == 0   ? x
+                                 : keep   ? maps + (i - 1) * map
+                                 : second ? maps
+                                          : y,
+                                 i, to);
+        c.bias = p.biases + i * p.channels;
+        if (second) c.skip = i == 1 ? x : keep ? maps + (i - 2) * map : y;
+        c.relu = true;
+        c.reflect = p.reflect;
+        convolve(kForward, p, c, stream);
+    }
+}
+
+namespace {
+
+// The splits of a weight gradient: as many blocks as a large GPU takes at once, or as there are
+// tiles. The same on every GPU.
+template <int kGroup>
+int splits_of(const Tiling& tiling, int64_t channels) {
+    const int groups = static_cast<int>(channels / kGroup);
+    return std::min(tiling.tiles, std::max(8, 128 / (groups * groups)));
+}
+
+template <int kGroup>
+Tiling tiling_of_gradient(const ResidualBlocksCuda& p) {
+    using Kernel = WeightGradient<kGroup>;
+    return tiling_of(p.images, static_cast<int>(p.height), static_cast<int>(p.width),
+                     Kernel::kPixels, Kernel::kAround, true);
+}
+
+template <typename T, int kGroup>
+void weight_gradient(const ResidualBlocksCuda& p, const uint16_t* x, const uint16_t* grad,
+                     float* parts, T* weight, T* bias, void* stream) {
+    const Tiling tiling = tiling_of_gradient<kGroup>(p);
+    const int splits = splits_of<kGroup>(tiling, p.channels);
+    const int64_t groups = p.channels / kGroup;
+    const Maps maps{x, static_cast<int>(p.height), static_cast<int>(p.width),
+                    static_cast<int>(p.channels)};
+    simt::launch<WeightGradient<kGroup>>(kBackward, splits * groups * groups,
+                                         {maps, grad, parts, p.reflect, tiling, splits}, stream);
+    launch_for_each<SumParts<T>>(kBackward, floats_of_weight(p) + p.channels,
+                                 {parts, splits, floats_of_weight(p), p.channels, weight, bias},
+                                 stream);
+}
+
+template <typename T>
+void weight_gradient(const ResidualBlocksCuda& p, const uint16_t* x, const uint16_t* grad,
+                     int64_t number, const ResidualBlocksCudaGradients& to, void* stream) {
+    T* weight = static_cast<T*>(to.weight) + number * floats_of_weight(p);
+    T* bias = static_cast<T*>(to.bias) + number * p.channels;
+    (is_large(p) ? weight_gradient<T, kLarge> : weight_gradient<T, kSmall>)(p, x, grad, to.parts,
+                                                                            weight, bias, stream);
+}
+
+// The gradient of what convolution `number` read, plus `skip`, where `gate` is positive.
+void gradient_of_input(const ResidualBlocksCuda& p, const uint16_t* grad, int64_t number,
+                       const uint16_t* skip, const uint16_t* gate,
+                       const ResidualBlocksCudaGradients& scratch, uint16_t* to, void* stream) {
+    Convolution3x3 c = plain(p, grad, number, to);
+    c.skip = skip;
+    c.gate = gate;
+    if (!p.reflect) return convolve(kBackward, p, c, stream);
+    c.skip = c.gate = nullptr;
+    c.y = scratch.padded;
+    c.height += 2;
+    c.width += 2;
+    c.margin = 2;
+    convolve(kBackward, p, c, stream);
+    launch_for_each<Fold>(
+        kBackward, p.images * p.height * p.width * p.channels / 2,
+        {scratch.padded, 1, skip, gate, to, p.images, c.x.height, c.x.width, c.x.channels}, stream);
+}
+
+}  // namespace
+
+int64_t residual_blocks_cuda_parts(const ResidualBlocksCuda& p) {
+    const int64_t splits = is_large(p)
+                               ? splits_of<kLarge>(tiling_of_gradient<kLarge>(p), p.channels)
+                               : splits_of<kSmall>(tiling_of_gradient<kSmall>(p), p.channels);
+    return splits * (floats_of_weight(p) + p.channels);
+}
+
+void residual_blocks_backward_cuda(const ResidualBlocksCuda& p, const uint16_t* grad,
+                                   const uint16_t* x, const uint16_t* y, const uint16_t* maps,
+                                   const ResidualBlocksCudaGradients& to, void* stream) {
+    arrange(kBackward, p, true, stream);
+    const int64_t map = p.images * p.height * p.width * p.channels;
+    const auto weights_of = p.bf16_weights ? weight_gradient<uint16_t> : weight_gradient<float>;
+    // to.x is the gradient of the second sum of a block before its ReLU, from block to block.
+    launch_for_each<Fold>(kBackward, map / 2,
+                          {grad, 0, nullptr, y, to.x, p.images, static_cast<int>(p.height),
+                           static_cast<int>(p.width), static_cast<int>(p.channels)},
+                          stream);
+    for (int64_t block = p.blocks - 1; block >= 0; --block) {
+        const int64_t first = 2 * block, second = first + 1;
+        const uint16_t* hidden = maps + first * map;
+        const uint16_t* read = block == 0 ? x : maps + (first - 1) * map;
+        weights_of(p, hidden, to.x, second, to, stream);
+        gradient_of_input(p, to.x, second, nullptr, hidden, to, to.hidden, stream);
+        weights_of(p, read, to.hidden, first, to, stream);
+        gradient_of_input(p, to.hidden, first, to.x, block == 0 ? nullptr : read, to, to.x, stream);
+    }
+}
+
+}  // namespace simgan_fast

@@ -1,0 +1,110 @@
+"""`residual_blocks` on CUDA: bfloat16 maps, a launch for each 3x3 convolution (csrc/cuda/residual_blocks.cu)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from simgan_fast import _native
+from simgan_fast.ops import _winograd
+from simgan_fast.ops._choose import place
+
+CHANNELS = 16  # the kernels take multiples
+
+
+def takes(x: Tensor) -> bool:
+    """Whether x is for these kernels to convolve or to refuse; tests pretend so."""
+    return x.is_cuda
+
+
+def dtype(x: Tensor) -> torch.dtype:
+    """The type that x is convolved in: autocast's, or its own."""
+    if x.dtype is torch.float32 and torch.is_autocast_enabled("cuda"):
+        return torch.get_autocast_dtype("cuda")
+    return x.dtype
+
+
+def obstacle(x: Tensor, weights: Sequence[Tensor], padding_mode: str, impl: str) -> str | None:
+    """Why the kernels cannot run on x [n, c, h, w] and weights and biases in turn, or None."""
+    size, of_weights = weights[0].shape[-1], weights[0].dtype
+    if _winograd.algorithm() == "direct" and impl == "auto":
+        return "SIMGAN_FAST_CONV is direct"
+    if dtype(x) is not torch.bfloat16:
+        return f"there is no kernel for {dtype(x)} on cuda, only for torch.bfloat16"
+    if of_weights not in (torch.float32, torch.bfloat16):
+        return f"there is no kernel for weights of {of_weights} on cuda"
+    if any(tensor.device != x.device or tensor.dtype is not of_weights for tensor in weights):
+        return "weights and biases are not all of one type and on the device of x"
+    if size != 3:
+        return f"there is no kernel for {size}x{size} filters on cuda, only for 3x3"
+    if x.shape[1] % CHANNELS:
+        return f"there is no kernel for {x.shape[1]} channels on cuda, only for multiples of {CHANNELS}"
+    return _winograd.size_obstacle(x, padding_mode, size)
+
+
+def maps_shape(x: Tensor, weights: Sequence[Tensor], keep: bool) -> tuple[int, ...]:
+    """Of what each convolution but the first reads, channels last."""
+    n, c, h, w = x.shape
+    return (len(weights) // 2 - 1, n, h, w, c) if keep else (0,)
+
+
+def forward(
+    x: Tensor, weights: list[Tensor], reflect: bool, tile: int, keep: bool
+) -> tuple[Tensor, Tensor]:
+    """The op `residual_blocks`; `tile` is nothing to it."""
+    x = _aligned(x)
+    y, maps = _winograd.empty_channels_last(x), x.new_empty(maps_shape(x, weights, keep))
+    hidden = maps if keep else torch.empty_like(x)
+    biases = torch.stack(weights[1::2]).float()
+    arguments, _held = _arguments(x, weights, reflect)
+    addresses = (biases.data_ptr(), x.data_ptr(), hidden.data_ptr())
+    _native.CUDA.residual_blocks(*place(x), *arguments, *addresses, keep, y.data_ptr())
+    return y, maps
+
+
+def backward(
+    grad: Tensor,
+    x: Tensor | None,
+    y: Tensor,
+    maps: Tensor,
+    weights: list[Tensor],
+    reflect: bool,
+    tile: int,
+) -> tuple[Tensor, Tensor, Tensor]:
+    """The op `residual_blocks_backward`, with x."""
+    assert x is not None
+    grad, x, y, maps = _aligned(grad), _aligned(x), _aligned(y), maps.contiguous()
+    gradients = (_winograd.empty_channels_last(x), *_winograd.empty_block_gradients(weights))
+    arguments, _held = _arguments(x, weights, reflect)
+    n, c, h, w = x.shape
+    parts = _native.CUDA.residual_blocks_parts(arguments[0])
+    scratch = (
+        torch.empty_like(x),
+        x.new_empty((n, h + 2, w + 2, c) if reflect else (0,)),
+        x.new_empty(parts, dtype=torch.float32),
+    )
+    addresses = (grad.data_ptr(), x.data_ptr(), y.data_ptr(), maps.data_ptr())
+    to = [tensor.data_ptr() for tensor in (*gradients, *scratch)]
+    _native.CUDA.residual_blocks_backward(*place(x), *arguments, *addresses, to)
+    return gradients
+
+
+def _arguments(
+    x: Tensor, weights: Sequence[Tensor], reflect: bool
+) -> tuple[tuple[Any, ...], tuple[Tensor, ...]]:
+    """What forward and backward have in common, with the tensors whose addresses it has."""
+    n, c, h, w = x.shape
+    stacked = torch.stack(tuple(weights[::2])).contiguous()  # [2 k, c, c, 3, 3]
+    arranged = torch.empty_like(stacked, dtype=torch.bfloat16)
+    sizes = (n, h, w, c, len(weights) // 4, int(reflect))
+    bf16 = stacked.dtype is torch.bfloat16
+    return (sizes, stacked.data_ptr(), bf16, arranged.data_ptr()), (stacked, arranged)
+
+
+def _aligned(x: Tensor) -> Tensor:
+    """In channels-last memory that begins at a multiple of 16 bytes."""
+    x = x.contiguous(memory_format=torch.channels_last)
+    return x if x.data_ptr() % 16 == 0 else x.clone()

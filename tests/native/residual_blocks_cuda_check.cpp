@@ -1,0 +1,68 @@
+// The CUDA kernels of the residual blocks on memory of just the size that they ask for, for
+// AddressSanitizer; exits with 1 where a result was not written.
+#include <cmath>
+#include <cstdio>
+#include <memory>
+
+#include "cuda/residual_blocks.cu"
+
+using namespace simgan_fast;
+
+namespace {
+
+constexpr uint16_t kNaN = 0x7fc0, kSmallValue = 0x3c00;  // 2^-7
+
+// On the heap by itself, aligned as torch's memory is.
+class Values {
+  public:
+    Values(int64_t count, uint16_t value)
+        : count_(count), values_(new (kAlignment) uint16_t[count]) {
+        std::fill_n(values_.get(), count, value);
+    }
+    uint16_t* get() const { return values_.get(); }
+    bool written() const {
+        return std::all_of(get(), get() + count_, [](uint16_t v) { return v != kNaN; });
+    }
+
+  private:
+    static constexpr std::align_val_t kAlignment{16};
+    struct Delete {
+        void operator()(uint16_t* p) const { operator delete[](p, kAlignment); }
+    };
+    int64_t count_;
+    std::unique_ptr<uint16_t[], Delete> values_;
+};
+
+bool run(int64_t images, int64_t height, int64_t width, int64_t channels, bool reflect) {
+    constexpr int64_t kBlocks = 2;
+    const int64_t map = images * height * width * channels;
+    const int64_t weights = 2 * kBlocks * 9 * channels * channels, biases = 2 * kBlocks * channels;
+    const Values weight(weights, kSmallValue), arranged(weights, kNaN), x(map, kSmallValue);
+    const Values maps((2 * kBlocks - 1) * map, kNaN), y(map, kNaN), grad_x(map, kNaN);
+    const Values bias(2 * biases, 0);  // floats
+    ResidualBlocksCuda p{images,        height,  width,
+                         channels,      kBlocks, reflect,
+                         weight.get(),  true,    reinterpret_cast<float*>(bias.get()),
+                         arranged.get()};
+    residual_blocks_cuda(p, x.get(), maps.get(), true, y.get(), nullptr);
+    const Values grad_weight(weights, kNaN), grad_bias(biases, kNaN), hidden(map, kNaN);
+    const Values padded(reflect ? images * (height + 2) * (width + 2) * channels : 0, kNaN);
+    const Values parts(2 * residual_blocks_cuda_parts(p), kNaN);  // floats
+    residual_blocks_backward_cuda(p, x.get(), x.get(), y.get(), maps.get(),
+                                  {grad_x.get(), grad_weight.get(), grad_bias.get(), hidden.get(),
+                                   padded.get(), reinterpret_cast<float*>(parts.get())},
+                                  nullptr);
+    return maps.written() && y.written() && grad_x.written() && grad_weight.written() &&
+           grad_bias.written();
+}
+
+}  // namespace
+
+int main() {
+    for (const bool reflect : {false, true})
+        if (!run(2, 5, 3, 16, reflect) || !run(1, 3, 57, 16, reflect) ||
+            !run(1, 2, 2, 64, reflect)) {
+            std::puts("not all was written");
+            return 1;
+        }
+}
