@@ -45,6 +45,33 @@ def check(op: str, tile: int | None) -> None:
         raise InputError(message)
 
 
+def check_alike(op: str, tensors: Sequence[Tensor]) -> None:
+    """InputError unless all are of one float type, on one device."""
+    first = tensors[0]
+    for tensor in tensors:
+        if tensor.dtype != first.dtype or tensor.device != first.device:
+            message = (
+                f"{op}: {first.dtype} on {first.device} and {tensor.dtype} on {tensor.device} came together; "
+                "images, weights and biases must be of one type, on one device."
+            )
+            raise InputError(message)
+    if not first.is_floating_point():
+        message = f"{op}: images and weights are {first.dtype}; they must be of a float type."
+        raise InputError(message)
+
+
+def check_sides(op: str, images: Tensor, padding_mode: str, least: int) -> None:
+    """InputError unless images [n, c, h, w] have a value, and `least` pixels a side where they are to be reflected."""
+    channels, height, width = images.shape[1:]
+    least = least if padding_mode == "reflect" else 1
+    if min(height, width) < least or channels == 0:
+        message = (
+            f"{op}: images are {height}x{width} of {channels} channels; they must have at least one, and with "
+            f"padding_mode {padding_mode!r} at least {least} pixels a side."
+        )
+        raise InputError(message)
+
+
 def algorithm() -> str:
     """How the residual blocks convolve unless told otherwise: "winograd4", say, or "direct"."""
     return _ALGORITHM

@@ -34,8 +34,8 @@ def patch_network(
     convolves directly, in float32, and computes only the gradients that are asked for.
 
     Args:
-        images: [n, c, h, w], of any float type; the native kernel takes float32 on the CPU, h and w at least 5 where
-            padding_mode is "reflect".
+        images: [n, c, h, w], of any float type; the native kernel takes float32 on the CPU. h and w are at least 1,
+            or 5 where padding_mode is "reflect".
         convolutions: five pairs (weight, bias) as in `nn.Conv2d`: [c1, c, 3, 3], [c2, c1, 3, 3], [c3, c2, 3, 3],
             [c4, c3, 1, 1] and [classes, c4, 1, 1]. The native kernel takes c1 to c4 that are multiples of 16.
         padding_mode: "zeros" or "reflect", as in `nn.Conv2d`, of the 3x3 convolutions; the pooling looks at
@@ -77,14 +77,19 @@ def _check(images: Tensor, convolutions: Sequence[Convolution], padding_mode: st
         raise InputError(message)
     channels = images.shape[1]
     for number, ((weight, bias), size) in enumerate(zip(convolutions, _SIZES, strict=True), 1):
-        wanted = (weight.shape[0], channels, size, size)
-        if weight.shape != wanted or bias.shape != wanted[:1]:
+        wanted = (weight.shape[0] if weight.ndim else 0, channels, size, size)
+        if weight.shape != wanted or bias.shape != wanted[:1] or wanted[0] == 0:
             message = (
                 f"patch_network: convolution {number} has weight {list(weight.shape)} and bias {list(bias.shape)}; "
                 f"after {channels} channels it must be [c, {channels}, {size}, {size}] with bias [c]."
             )
             raise InputError(message)
         channels = weight.shape[0]
+    _winograd.check_alike(
+        "patch_network", [images, *(tensor for pair in convolutions for tensor in pair)]
+    )
+    # The third convolution reflects maps of a quarter of the size.
+    _winograd.check_sides("patch_network", images, padding_mode, 5)
 
 
 def _obstacle(images: Tensor, flat: list[Tensor], padding_mode: str, impl: str) -> str | None:
@@ -92,8 +97,6 @@ def _obstacle(images: Tensor, flat: list[Tensor], padding_mode: str, impl: str) 
     hidden = [weight.shape[0] for weight in flat[:-2:2]]
     if any(channels % _GROUP for channels in hidden) or flat[-2].shape[0] == 0:
         return f"there is no kernel for {hidden} channels, only for multiples of {_GROUP}"
-    if padding_mode == "reflect" and min(images.shape[-2:]) < 5:
-        return "there is no kernel for images of less than 5 pixels a side"
     return _winograd.obstacle(images, flat, _GROUP, padding_mode, impl)
 
 

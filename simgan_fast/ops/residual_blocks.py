@@ -90,6 +90,10 @@ def _check(x: Tensor, weights: Sequence[Block], padding_mode: str, tile: int | N
     for block in weights:
         for weight, bias in (block[:2], block[2:]):
             _check_convolution(x.shape[1], weight, bias)
+    flat = [tensor for block in weights for tensor in block]
+    _winograd.check_alike("residual_blocks", [x, *flat])
+    largest = max(weight.shape[-1] for weight in flat[::2])
+    _winograd.check_sides("residual_blocks", x, padding_mode, largest // 2 + 1)
 
 
 def check_padding_mode(op: str, padding_mode: str) -> None:
@@ -100,7 +104,7 @@ def check_padding_mode(op: str, padding_mode: str) -> None:
 
 
 def _check_convolution(channels: int, weight: Tensor, bias: Tensor) -> None:
-    size = weight.shape[-1]
+    size = weight.shape[-1] if weight.ndim else 0
     if (
         size not in _KERNEL_SIZES
         or weight.shape != (channels, channels, size, size)

@@ -88,7 +88,7 @@ def _check(
             f"residual_network: images has shape {list(images.shape)}; it must be [n, c_in, h, w]."
         )
         raise InputError(message)
-    size, channels = first[0].shape[-1], first[0].shape[0]
+    channels, _, _, size = first[0].shape if first[0].ndim == 4 else (0, 0, 0, 0)
     wanted = (channels, images.shape[1], size, size)
     if size not in (3, 7) or first[0].shape != wanted or first[1].shape != (channels,):
         message = (
@@ -96,12 +96,14 @@ def _check(
             f"{images.shape[1]} channels it must be [c, {images.shape[1]}, k, k], k = 3 or 7, with bias [c]."
         )
         raise InputError(message)
-    if last[0].shape != (len(last[1]), channels, 1, 1):
+    if last[1].ndim != 1 or len(last[1]) == 0 or last[0].shape != (len(last[1]), channels, 1, 1):
         message = (
             f"residual_network: last is {list(last[0].shape)} with bias {list(last[1].shape)}; after {channels} "
             f"channels it must be [c_out, {channels}, 1, 1] with bias [c_out]."
         )
         raise InputError(message)
+    _winograd.check_alike("residual_network", [images, *first, *last])
+    _winograd.check_sides("residual_network", images, padding_mode, size // 2 + 1)
 
 
 def _obstacle(
