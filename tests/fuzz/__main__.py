@@ -45,9 +45,7 @@ def main(arguments: list[str] | None = None) -> int:
             begin = time.monotonic()
             if name in NATIVE:
                 assert program is not None
-                counts[name] = ops.run(
-                    program, NATIVE[name], bounds, guided=compiler is not None
-                )
+                counts[name] = ops.run(program, NATIVE[name], bounds, guided=compiler is not None)
             else:
                 counts[name] = driver.run(name, TARGETS[name], bounds)
             print(f"{counts[name]:>11,}  {name}  ({time.monotonic() - begin:.0f} s)", flush=True)

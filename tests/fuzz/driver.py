@@ -62,6 +62,7 @@ def run(name: str, make: Make, bounds: Bounds) -> int:
 def _work(name: str, make: Make, bounds: Bounds, at: Synchronized[int], there: Connection) -> None:
     problem = None
     faulthandler.enable()
+    signal.signal(signal.SIGALRM, signal.SIG_DFL)
     faulthandler.register(signal.SIGALRM, chain=True)  # where it was; then the signal ends it
     with tempfile.TemporaryDirectory(dir=_memory_folder()) as folder:
         try:

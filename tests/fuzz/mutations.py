@@ -18,7 +18,9 @@ def damaged(data: bytes, random: Random) -> bytes:
     """`data` with one change: bytes written, put in, left out, repeated, swapped, or the end cut off."""
     at = random.randint(0, len(data))
     other = min(len(data), at + random.choice((1, 2, 4, 16, 64)))
-    new = random.choice(TOKENS) if random.random() < 0.7 else random.randbytes(random.randint(1, 16))
+    new = (
+        random.choice(TOKENS) if random.random() < 0.7 else random.randbytes(random.randint(1, 16))
+    )
     kind = random.randrange(7)
     if kind == 0:
         return data[:at] + new + data[at + len(new) :]

@@ -70,6 +70,7 @@ def _run(program: Path, name: str, level: str, bounds: Bounds, shares: int, guid
     count = re.search(r"Done (\d+) runs|number_of_executed_units: (\d+)", said)
     if done.returncode or not count:
         again = " ".join([*(f"{key}={value}" for key, value in settings.items()), *done.args])
-        raise Found(f"{name} at {level}: exit code {done.returncode}\n{said[-6000:]}\nagain: {again}")
+        raise Found(
+            f"{name} at {level}: exit code {done.returncode}\n{said[-6000:]}\nagain: {again}"
+        )
     return int(count[1] or count[2])
-

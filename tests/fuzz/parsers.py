@@ -6,11 +6,9 @@ checksum is looked at too.
 
 from __future__ import annotations
 
-import hashlib
 import json
 import struct
 from collections.abc import Callable
-from functools import partial
 from pathlib import Path
 from random import Random
 
@@ -190,16 +188,12 @@ def _saved_refiner(folder: Path) -> Path:
 
 def refiner_config(folder: Path) -> Case:
     path = _saved_refiner(folder)
-    return reading(
-        path / "config.json", json_or_bytes, lambda: Refiner.from_pretrained(path)
-    )
+    return reading(path / "config.json", json_or_bytes, lambda: Refiner.from_pretrained(path))
 
 
 def refiner_weights(folder: Path) -> Case:
     path = _saved_refiner(folder)
-    return reading(
-        path / "model.safetensors", _header, lambda: Refiner.from_pretrained(path)
-    )
+    return reading(path / "model.safetensors", _header, lambda: Refiner.from_pretrained(path))
 
 
 TARGETS: dict[str, Make] = {

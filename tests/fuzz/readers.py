@@ -26,6 +26,7 @@ from simgan_fast import prepare
 from simgan_fast.data.export import open_writer
 from simgan_fast.errors import InputError
 
+
 def images(folder: Path) -> Path:
     for i in range(3):
         save(folder / f"{i}.{('png', 'jpg', 'png')[i]}", smooth(12, 16, seed=i))
@@ -134,7 +135,8 @@ def make(name: str, folder: Path) -> Case:
         try:
             found = prepare(name, last / whole.name, out, size=(6, 8), channels=1)
         except InputError as error:
-            return checked_sentence(error)
+            checked_sentence(error)
+            return
         assert len(found) > 0
         assert all(np.isfinite(values).all() for values in found.labels.values())
         assert all(reason for _, reason in found.rejects)
