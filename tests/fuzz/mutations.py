@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from random import Random
 
-# What parsers stumble over: numbers at the ends of their types and beyond, deep nesting, other types, quotes, encodings.
+# What parsers stumble over: numbers at the ends of their types and beyond, nesting, other types, quotes, encodings.
 TOKENS = [
     *(b"0", b"-1", b"1e400", b"-0.0", b"NaN", b"nan", b"Infinity", b"1" * 400, b"9223372036854775808"),
     *(b"4294967295", b"1e9", b"1_0", b"0x10", b"null", b"true", b"[]", b"{}", b'""', b"[" * 3000),

@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import struct
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from random import Random
 
@@ -130,10 +131,8 @@ def _set_json(data: bytes, random: Random) -> bytes:
     if random.random() < 0.3:
         return several(data, random)
     content = other_values(json.loads(data), random)
-    try:
+    with suppress(KeyError, TypeError, AttributeError, ValueError):
         content["digest"] = set_digest(content["shards"])  # type: ignore[call-overload,index]
-    except (KeyError, TypeError, AttributeError, ValueError):
-        pass
     return json.dumps(content).encode()
 
 
