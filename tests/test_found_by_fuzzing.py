@@ -111,6 +111,11 @@ def test_targets_on_another_device_than_the_logits() -> None:
         )
 
 
+def test_logits_of_integers() -> None:
+    with pytest.raises(InputError, match="float type"):
+        patch_cross_entropy(torch.zeros(1, 2, 3, 3, dtype=torch.int8), 1)
+
+
 @pytest.mark.parametrize("dtype", [torch.uint16, torch.uint32, torch.uint64])
 def test_a_history_of_unsigned_numbers(dtype: torch.dtype, impl: str) -> None:
     buffer, counter = torch.arange(8).to(dtype), torch.zeros(1, dtype=torch.int64)

@@ -64,6 +64,9 @@ def _checked(logits: Tensor, target: int | Tensor, reduction: str) -> tuple[Tens
     if len(shape) != 4 or shape[1] != 2:
         message = f"patch_cross_entropy: logits has shape {list(shape)}; it must be [n, 2, h, w]."
         raise InputError(message)
+    if not logits.is_floating_point():
+        message = f"patch_cross_entropy: logits are {logits.dtype}; they must be of a float type."
+        raise InputError(message)
     if isinstance(target, Tensor):
         return _checked_labels(logits, target), 0
     if target in (0, 1):

@@ -122,6 +122,7 @@ def spoil(folder: Path, random: Random) -> None:
 
 def make(name: str, folder: Path) -> Case:
     """Cases of the format `name`."""
+    (folder / "whole").mkdir()
     whole = SOURCES[name](folder / "whole" / "source")
     prepare(name, whole, folder / "first", size=(6, 8), channels=1)
 
