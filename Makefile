@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 SOURCES := pyproject.toml CMakeLists.txt constraints.txt \
   $(shell find simgan_fast csrc -type f -not -name '*.pyc' -not -name '*.so')
 
-.PHONY: demo demo-hands test test-torch-2.11 cuda-check wheel docs fuzz faults bench bench-quick bench-guard lint format clean
+.PHONY: demo demo-hands test test-torch-2.11 cuda-check wheel docs fuzz sanitize audit faults bench bench-quick bench-guard lint format clean
 
 demo: $(VENV)/.installed
 	$(BIN)/simgan-fast demo --out runs/demo
@@ -41,9 +41,19 @@ cuda-check: $(VENV)/.installed-dev
 	$(BIN)/pytest tests/test_cuda_sources.py
 	$(BIN)/pytest -k emulator
 
-# Damaged data sets of every format, a minute or two; FUZZ_EXAMPLES=5000 for longer.
+# Random cases against ops, parsers, readers and the Python API, ten minutes; FUZZ='--seconds 100 --seed 1' for others.
 fuzz: $(VENV)/.installed-dev
-	$(BIN)/pytest tests/fuzz_readers.py -s -q -p no:cacheprovider
+	PYTHONPATH=tests OMP_NUM_THREADS=1 $(BIN)/python -m fuzz $(FUZZ)
+
+# All native ops under AddressSanitizer, UndefinedBehaviorSanitizer and ThreadSanitizer; SANITIZE_CASES=5000 for longer.
+sanitize: $(VENV)/.installed-dev
+	$(BIN)/pytest tests/test_native_builds.py tests/sanitize.py -s -q -p no:cacheprovider
+
+# Known vulnerabilities of what a user's installation brings along, where the service that knows them can be reached.
+audit: $(VENV)/.installed-dev
+	test -x build/audit/bin/pip-audit || $(PYTHON) -m venv build/audit
+	build/audit/bin/python -m pip install --quiet pip-audit
+	build/audit/bin/python .ci/audit.py $(BIN)/python
 
 # 300 kills at random moments, about 20 minutes; FAULT_KILLS=1000 for longer.
 faults: $(VENV)/.installed-dev

@@ -62,6 +62,8 @@ def _tensor(images: Any) -> Tensor:
     tensor = (
         images.detach() if isinstance(images, Tensor) else torch.utils.dlpack.from_dlpack(images)
     )
+    if tensor.is_meta:
+        raise InputError("images are on torch's device meta, which holds no numbers.")
     if tensor.dtype not in (torch.uint8, torch.uint16, torch.float32):
         raise _bad_type(tensor.dtype)
     return tensor
@@ -76,9 +78,10 @@ def _batch(images: Tensor, channels: int) -> Tensor:
     grey = channels == 1
     if images.dim() == 4 or (images.dim() == 3 and not grey):
         if images.shape[-1] == channels:
-            return images.reshape(-1, *images.shape[-3:]).permute(0, 3, 1, 2)
+            count = images.shape[:-3].numel()  # not -1, which an empty image leaves open
+            return images.reshape(count, *images.shape[-3:]).permute(0, 3, 1, 2)
     elif grey and images.dim() in (2, 3):
-        return images.reshape(-1, 1, *images.shape[-2:])
+        return images.reshape(images.shape[:-2].numel(), 1, *images.shape[-2:])
     colour = f"[n, h, w, {channels}] or [h, w, {channels}]"
     shapes = "[n, h, w, 1], [n, h, w] or [h, w]" if grey else colour
     raise InputError(f"images have the shape {list(images.shape)}: want {shapes}.")

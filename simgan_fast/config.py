@@ -223,7 +223,7 @@ def load_config(path: Path) -> tuple[TrainingConfig, dict[str, str]]:
         document = tomllib.loads(path.read_text())
     except FileNotFoundError:
         raise InputError(f"{path.parent} is no run folder: it holds no {path.name}.") from None
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+    except (ValueError, RecursionError) as error:  # nested a thousand deep, too
         raise InputError(f"{path} is damaged ({error}): restore it, or start a new run.") from None
     if document.get("format") != RUN_FORMAT:
         raise InputError(

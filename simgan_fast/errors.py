@@ -6,8 +6,13 @@ from __future__ import annotations
 class InputError(ValueError):
     """Bad input: one sentence that says what came, where, and what to do about it.
 
-    The command line prints it without a traceback and exits with 2.
+    The command line prints it without a traceback and exits with 2. Whatever the input put into the message, it is one
+    line of at most 1,500 characters that any terminal can print: of a longer one, the middle is left out.
     """
+
+    def __init__(self, message: str) -> None:
+        line = " ".join(message.splitlines()).encode(errors="backslashreplace").decode()
+        super().__init__(line if len(line) <= 1500 else f"{line[:1000]} ... {line[-400:]}")
 
 
 class TrainingDiverged(RuntimeError):

@@ -319,7 +319,7 @@ def test_input_errors_are_value_errors() -> None:
 
 def test_every_format_is_fuzzed() -> None:
     """`make fuzz` is not part of `make test`: a new format would be missed."""
-    from fuzz_readers import SOURCES
+    from fuzz.readers import SOURCES
 
     from simgan_fast.jobs.prepare import FORMATS
 

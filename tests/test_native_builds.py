@@ -10,19 +10,11 @@ import sys
 from pathlib import Path
 
 import pytest
-from compilers import together
+from compilers import ROOT, X86_LEVELS, build_native
 
 from simgan_fast._native import cpu_levels
 
-ROOT = Path(__file__).parents[1]
 CHECKS = {"residual_blocks_check": 39, "patch_network_check": 10}  # lines that each prints
-PARTS = ("backward", "forward", "fourier", "layout", "panels")
-COMMON = [f"csrc/cpu/{name}.cpp" for name in ("dispatch", "maps", "patch_network", "scratch")]
-COMMON += ["csrc/cpu/threads.cpp", *(f"csrc/cpu/residual_blocks_{part}.cpp" for part in PARTS)]
-X86_LEVELS = {
-    "avx2": ["-mavx2", "-mfma"],
-    "avx512": ["-mavx512f", "-mavx512bw", "-mavx512dq", "-mavx512vl", "-mfma"],
-}
 ARM_COMPILER, ARM_EMULATOR = "aarch64-linux-gnu-g++", "qemu-aarch64"
 
 
@@ -30,35 +22,9 @@ def build(
     folder: Path, compiler: str, levels: dict[str, list[str]], options: list[str]
 ) -> dict[Path, int]:
     """Compile the checks with the given levels beside the baseline; gives programs and the lines that each prints."""
-    flags = ["-std=c++17", "-O1", "-ffp-contract=fast", "-Wno-psabi", f"-I{ROOT / 'csrc'}"]
-    defined = [f"-DSIMGAN_FAST_{level.upper()}" for level in levels]
-    sources = [(ROOT / name, defined) for name in COMMON]
-    sources += [(ROOT / "csrc/cpu/variants/baseline.cpp", [])]
-    sources += [(ROOT / f"csrc/cpu/variants/{level}.cpp", own) for level, own in levels.items()]
-    sources += [(ROOT / "tests" / "native" / f"{name}.cpp", []) for name in CHECKS]
-    commands = [
-        [
-            compiler,
-            *flags,
-            *options,
-            *own,
-            "-c",
-            str(source),
-            "-o",
-            str(folder / f"{source.stem}.o"),
-        ]
-        for source, own in sources
-    ]
-    together(commands)
-    common = [
-        str(folder / f"{source.stem}.o") for source, _ in sources if source.stem not in CHECKS
-    ]
-    together(
-        [compiler, *options, str(folder / f"{name}.o"), *common, "-o", str(folder / name)]
-        + ["-pthread", "-ldl"]
-        for name in CHECKS
-    )
-    return {folder / name: lines for name, lines in CHECKS.items()}
+    sources = [ROOT / "tests" / "native" / f"{name}.cpp" for name in CHECKS]
+    programs = build_native(folder, compiler, levels, options, sources)
+    return dict(zip(programs, CHECKS.values(), strict=True))
 
 
 def run(command: list[str], level: str) -> str:

@@ -173,6 +173,7 @@ inline void small_gradients(const float* logit0, const float* logit1, float sign
 
 inline void image_gradients(const PatchCrossEntropy& p, int64_t image, const float* grad,
                             float scale, float* grad0) {
+    if (p.patches == 0) return;  // there may be no memory at all, which memcpy must not be given
     const float* logit0 = p.logits + image * 2 * p.patches;
     const float* logit1 = logit0 + p.patches;
     float* grad1 = grad0 + p.patches;

@@ -44,7 +44,7 @@ def read_description(file: Path) -> dict[str, Any]:
     try:
         info = json.loads(file.read_text(encoding="utf-8"))
         kind, version = info["format"], info["version"]
-    except (ValueError, KeyError, TypeError) as error:
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
         raise InputError(
             f"{file} is damaged ({type(error).__name__}: {error}): make the packed set again."
         ) from None
@@ -75,8 +75,8 @@ def _description_problem(info: Mapping[str, Any]) -> str:
             return "the digest is not that of the shards"
         if any(not isinstance(width, int) or width < 1 for width in info["labels"].values()):
             return "a label has no width"
-        checked_shape(info["shape"])
-    except (KeyError, TypeError, AttributeError, ValueError) as error:
+        shard_schema(checked_shape(info["shape"]), np.dtype(info["dtype"]), info["labels"])
+    except (KeyError, TypeError, AttributeError, ValueError, OverflowError) as error:
         return f"{type(error).__name__}: {error}"
     return ""
 

@@ -209,16 +209,18 @@ class Refiner(nn.Module):
                 break
         try:
             config = RefinerConfig(**json.loads((folder / "config.json").read_text()))
+            weights = load_file(folder / "model.safetensors")
+            _check_fit(config, weights)
             refiner = cls(**dataclasses.asdict(config))
-            refiner.load_state_dict(load_file(folder / "model.safetensors"))
+            refiner.load_state_dict(weights)
         except FileNotFoundError as error:
             raise InputError(
                 f"{folder} holds no trained refiner: {error.filename} is missing."
             ) from None
         except (
             SafetensorError,
-            json.JSONDecodeError,
-            UnicodeDecodeError,
+            ValueError,
+            RecursionError,
             TypeError,
             RuntimeError,
         ) as error:
@@ -234,6 +236,18 @@ class Refiner(nn.Module):
                 f"{folder}: weight {broken[0]} holds NaN or infinity: use an earlier checkpoint."
             )
         return refiner.eval()
+
+
+def _check_fit(config: RefinerConfig, weights: Mapping[str, Tensor]) -> None:
+    """ValueError unless the config is that of the weights: a damaged one may ask for more memory than there is."""
+    size = config.kernel_size
+    sizes = (config.width, config.in_channels, size, size)
+    first = weights.get("first.weight", torch.empty(0))
+    if any(type(number) is not int for number in (*sizes, config.blocks)) or first.shape != sizes:
+        raise ValueError(f"first.weight is {list(first.shape)}, and config.json says {list(sizes)}")
+    blocks = sum(name.endswith(".conv1.weight") for name in weights)
+    if blocks != config.blocks:
+        raise ValueError(f"it has {blocks} blocks, and config.json says {config.blocks}")
 
 
 def read_refiner(refiner: Refiner | str | Path) -> Refiner:

@@ -45,6 +45,35 @@ def check(op: str, tile: int | None) -> None:
         raise InputError(message)
 
 
+def check_for_torch(
+    op: str, images: Tensor, others: Sequence[Tensor], padding_mode: str, least: int
+) -> None:
+    """InputError where plain PyTorch would not take images [n, c, h, w] with these weights and biases.
+
+    That is, unless all are of one float type (autocast sees to that) on one device, and the images have a value, and
+    `least` pixels a side where they are to be reflected. Asked only where the native kernel is not taken.
+    """
+    casts = torch.is_autocast_enabled(images.device.type)
+    for tensor in others:
+        if tensor.device != images.device or (tensor.dtype != images.dtype and not casts):
+            message = (
+                f"{op}: {images.dtype} on {images.device} and {tensor.dtype} on {tensor.device} came together; "
+                "images, weights and biases must be of one type, on one device."
+            )
+            raise InputError(message)
+    if not images.is_floating_point():
+        message = f"{op}: images and weights are {images.dtype}; they must be of a float type."
+        raise InputError(message)
+    channels, height, width = images.shape[1:]
+    least = least if padding_mode == "reflect" else 1
+    if min(height, width) < least or channels == 0:
+        message = (
+            f"{op}: images are {height}x{width} of {channels} channels; they must have at least one, and with "
+            f"padding_mode {padding_mode!r} at least {least} pixels a side."
+        )
+        raise InputError(message)
+
+
 def algorithm() -> str:
     """How the residual blocks convolve unless told otherwise: "winograd4", say, or "direct"."""
     return _ALGORITHM

@@ -101,6 +101,10 @@ def _kind(x: Tensor) -> str:
     return f"{x.dtype} {list(x.shape)} on {x.device}"
 
 
+# torch indexes no unsigned types but uint8: their bits travel as signed ones.
+_SIGNED = {torch.uint16: torch.int16, torch.uint32: torch.int32, torch.uint64: torch.int64}
+
+
 def _history_exchange_reference(
     buffer: Tensor, fresh: Tensor, counter: Tensor, seed: int
 ) -> Tensor:
@@ -115,8 +119,9 @@ def _history_exchange_reference(
         permutation(slots, 0, rows, step=step, stream=stream, seed=seed).to(buffer.device)
         for stream in (DRAW_STREAM, REPLACE_STREAM)
     )
-    drawn = buffer.index_select(0, draws)
-    buffer.index_copy_(0, replaced, fresh)
+    bits = _SIGNED.get(buffer.dtype, buffer.dtype)
+    drawn = buffer.view(bits).index_select(0, draws).view(buffer.dtype)
+    buffer.view(bits).index_copy_(0, replaced, fresh.contiguous().view(bits))
     counter += 1
     return drawn
 
@@ -138,17 +143,20 @@ def _cpu(buffer: Tensor, fresh: Tensor, counter: Tensor, seed: int) -> Tensor:
     fresh = fresh.contiguous()
     drawn = torch.empty_like(fresh)  # laid out as _empty_drawn has it
     slots, rows = buffer.shape[0], fresh.shape[0]
-    C.history_exchange(
-        buffer.data_ptr(),
-        fresh.data_ptr(),
-        drawn.data_ptr(),
-        counter.data_ptr(),
-        slots,
-        rows,
-        buffer.nbytes // slots if slots > 0 else 0,
-        seed,
-        torch.get_num_threads(),
-    )
+    try:
+        C.history_exchange(
+            buffer.data_ptr(),
+            fresh.data_ptr(),
+            drawn.data_ptr(),
+            counter.data_ptr(),
+            slots,
+            rows,
+            buffer.nbytes // slots if slots > 0 else 0,
+            seed,
+            torch.get_num_threads(),
+        )
+    except ValueError as error:  # of a negative counter
+        raise InputError(str(error)) from None
     # Written behind torch's back: tell autograd that saved copies are stale.
     torch.autograd.graph.increment_version((buffer, counter))
     return drawn

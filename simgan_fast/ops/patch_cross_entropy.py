@@ -64,15 +64,25 @@ def _checked(logits: Tensor, target: int | Tensor, reduction: str) -> tuple[Tens
     if len(shape) != 4 or shape[1] != 2:
         message = f"patch_cross_entropy: logits has shape {list(shape)}; it must be [n, 2, h, w]."
         raise InputError(message)
+    if not logits.is_floating_point():
+        message = f"patch_cross_entropy: logits are {logits.dtype}; they must be of a float type."
+        raise InputError(message)
     if isinstance(target, Tensor):
-        return _checked_labels(shape[0], target), 0
+        return _checked_labels(logits, target), 0
     if target in (0, 1):
         return None, int(target)
     message = f"patch_cross_entropy: target is {target!r}; it must be 0, 1 or a tensor [n]."
     raise InputError(message)
 
 
-def _checked_labels(images: int, target: Tensor) -> Tensor:
+def _checked_labels(logits: Tensor, target: Tensor) -> Tensor:
+    images = logits.shape[0]
+    if target.device != logits.device:
+        message = (
+            f"patch_cross_entropy: target is on {target.device} and logits on {logits.device}; "
+            "move target there."
+        )
+        raise InputError(message)
     if target.shape != (images,) or target.is_floating_point() or target.is_complex():
         message = (
             f"patch_cross_entropy: target is {target.dtype} {list(target.shape)}; "

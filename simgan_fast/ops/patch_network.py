@@ -34,8 +34,8 @@ def patch_network(
     convolves directly, in float32, and computes only the gradients that are asked for.
 
     Args:
-        images: [n, c, h, w], of any float type; the native kernel takes float32 on the CPU, h and w at least 5 where
-            padding_mode is "reflect".
+        images: [n, c, h, w], of any float type; the native kernel takes float32 on the CPU. h and w are at least 1,
+            or 5 where padding_mode is "reflect".
         convolutions: five pairs (weight, bias) as in `nn.Conv2d`: [c1, c, 3, 3], [c2, c1, 3, 3], [c3, c2, 3, 3],
             [c4, c3, 1, 1] and [classes, c4, 1, 1]. The native kernel takes c1 to c4 that are multiples of 16.
         padding_mode: "zeros" or "reflect", as in `nn.Conv2d`, of the 3x3 convolutions; the pooling looks at
@@ -58,6 +58,8 @@ def patch_network(
     _check(images, convolutions, padding_mode)
     flat = [tensor for pair in convolutions for tensor in pair]
     if not use_native("patch_network", impl, _obstacle(images, flat, padding_mode, impl)):
+        # The third convolution reflects maps of a quarter of the size.
+        _winograd.check_for_torch("patch_network", images, flat, padding_mode, 5)
         return _patch_network_reference(images, convolutions, padding_mode)
     reflect = padding_mode == "reflect"
     if torch.is_grad_enabled() and any(tensor.requires_grad for tensor in (images, *flat)):
@@ -78,8 +80,8 @@ def _check(images: Tensor, convolutions: Sequence[Convolution], padding_mode: st
     channels = images.shape[1]
     for number, ((weight, bias), size) in enumerate(zip(convolutions, _SIZES, strict=True), 1):
         shape = weight.shape
-        wanted = (shape[0], channels, size, size)
-        if shape != wanted or bias.shape != wanted[:1]:
+        wanted = (shape[0] if shape else 0, channels, size, size)
+        if shape != wanted or bias.shape != wanted[:1] or wanted[0] == 0:
             message = (
                 f"patch_network: convolution {number} has weight {list(shape)} and bias {list(bias.shape)}; "
                 f"after {channels} channels it must be [c, {channels}, {size}, {size}] with bias [c]."

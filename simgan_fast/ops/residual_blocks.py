@@ -62,6 +62,8 @@ def residual_blocks(
     flat = [tensor for block in weights for tensor in block]
     obstacle = _obstacle(x, flat, padding_mode, impl)
     if not use_native("residual_blocks", impl, obstacle, x.device):
+        largest = max(weight.shape[-1] for weight in flat[::2])
+        _winograd.check_for_torch("residual_blocks", x, flat, padding_mode, largest // 2 + 1)
         return _residual_blocks_reference(x, weights, padding_mode)
     if _blocks_cuda.takes(x):
         x = x.to(_blocks_cuda.dtype(x))
@@ -97,7 +99,8 @@ def _check(x: Tensor, weights: Sequence[Block], padding_mode: str, tile: int | N
     if len(weights) == 0:
         message = "residual_blocks: weights is empty; give (w1, b1, w2, b2) for each block."
         raise InputError(message)
-    channels, size = x.shape[1], weights[0][0].shape[-1]
+    channels = x.shape[1]
+    size = weights[0][0].shape[-1] if weights[0][0].ndim else 0
     wanted, wanted_bias = (channels, channels, size, size), (channels,)
     for w1, b1, w2, b2 in weights:
         usual = w1.shape == w2.shape == wanted and b1.shape == b2.shape == wanted_bias
@@ -114,7 +117,7 @@ def check_padding_mode(op: str, padding_mode: str) -> None:
 
 
 def _check_convolution(channels: int, weight: Tensor, bias: Tensor) -> None:
-    size = weight.shape[-1]
+    size = weight.shape[-1] if weight.ndim else 0
     if (
         size not in _KERNEL_SIZES
         or weight.shape != (channels, channels, size, size)

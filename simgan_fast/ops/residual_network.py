@@ -67,6 +67,8 @@ def residual_network(
         or (images.requires_grad and differentiable)
         or not use_native("residual_network", impl, _obstacle(images, flat, padding_mode, impl))
     ):
+        least = first[0].shape[-1] // 2 + 1
+        _winograd.check_for_torch("residual_network", images, (*first, *last), padding_mode, least)
         return _composed(images, first, blocks, last, padding_mode, impl, tile)
     _winograd.check("residual_network", tile)
     reflect, tile = padding_mode == "reflect", tile or _winograd.default_tile()
@@ -87,7 +89,7 @@ def _check(
         )
         raise InputError(message)
     shape = first[0].shape
-    channels, size = shape[0], shape[-1]
+    channels, size = (shape[0], shape[-1]) if len(shape) == 4 else (0, 0)
     wanted = (channels, images.shape[1], size, size)
     if size not in (3, 7) or shape != wanted or first[1].shape != wanted[:1]:
         message = (
@@ -95,7 +97,7 @@ def _check(
             f"{images.shape[1]} channels it must be [c, {images.shape[1]}, k, k], k = 3 or 7, with bias [c]."
         )
         raise InputError(message)
-    if last[0].shape != (len(last[1]), channels, 1, 1):
+    if last[1].ndim != 1 or len(last[1]) == 0 or last[0].shape != (len(last[1]), channels, 1, 1):
         message = (
             f"residual_network: last is {list(last[0].shape)} with bias {list(last[1].shape)}; after {channels} "
             f"channels it must be [c_out, {channels}, 1, 1] with bias [c_out]."

@@ -80,14 +80,20 @@ def load_checkpoint(path: Path, simgan: SimGAN) -> Done:
             f"{path}: {broken} holds NaN or infinity; delete this file and resume from the one before."
         )
     try:
+        done: Done = {name: _count(value) for name, value in numbers["done"].items()}
         _restore(simgan, tensors, numbers)
-    except (KeyError, ValueError, RuntimeError) as error:
+    except (KeyError, ValueError, RuntimeError, AttributeError, IndexError) as error:
         reason = str(error).splitlines()[0]
         raise InputError(
             f"{path} does not fit this run's config.toml ({reason}): was either changed?"
         ) from None
-    done: Done = numbers["done"]
     return done
+
+
+def _count(value: object) -> int:
+    if type(value) is not int or not 0 <= value < 2**63:
+        raise ValueError(f"{value!r} is no count")
+    return value
 
 
 def _read(path: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
@@ -95,7 +101,9 @@ def _read(path: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
         with safe_open(path, framework="pt") as file:
             numbers = json.loads((file.metadata() or {})["simgan_fast"])
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a dict)
-    except (SafetensorError, KeyError, json.JSONDecodeError, OSError) as error:
+        if not isinstance(numbers, dict):
+            raise ValueError("its header is no object")
+    except (SafetensorError, KeyError, ValueError, RecursionError, OSError) as error:
         raise InputError(
             f"{path} is not a whole checkpoint ({error}); delete it and resume from the one before."
         ) from None
@@ -137,8 +145,8 @@ def _restore(simgan: SimGAN, tensors: dict[str, Tensor], numbers: dict[str, Any]
     simgan.averaged.load_state_dict(_below(tensors, "averaged"))
     if simgan.history is not None:
         simgan.history.restore(tensors["history.images"], tensors["history.counter"])
-    simgan.synthetic.position = numbers["synthetic_position"] // simgan.processes.world
-    simgan.real.position = numbers["real_position"] // simgan.processes.world
+    simgan.synthetic.position = _count(numbers["synthetic_position"]) // simgan.processes.world
+    simgan.real.position = _count(numbers["real_position"]) // simgan.processes.world
 
 
 def _optimizer_state(
