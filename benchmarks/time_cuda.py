@@ -9,7 +9,7 @@ from __future__ import annotations
 import argparse
 import json
 import statistics
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import torch
@@ -98,11 +98,10 @@ def compare(found: list[Tensor], expected: list[Tensor]) -> None:
         assert error < 0.1, f"result {i} differs by {error:.3f} of its norm"
 
 
-def time_blocks(small: bool) -> list[dict[str, object]]:
-    """Prints and gives what refining and the gradients take."""
-    results: list[dict[str, object]] = []
+def time_blocks(small: bool) -> Iterator[dict[str, object]]:
+    """What refining and the gradients take, printed and given one by one."""
     for training in (False, True):
-        for batch in (2,) if small else (32, 128, 512):
+        for batch in (2,) if small else (32, 512):
             flop, calls = refiner_body(batch, training)
             if small:
                 del calls["compiled"]
@@ -110,13 +109,9 @@ def time_blocks(small: bool) -> list[dict[str, object]]:
             name = f"residual_blocks{' and gradients' if training else ''}, {batch}"
             for impl, call in calls.items():
                 took = microseconds(call, 1 if small else 30)
-                results.append(
-                    {"op": name, "impl": impl, "us": took, "TFLOP_per_s": flop / took / 1e6}
-                )
-                print(
-                    f"{name:36}{impl:11}{took:10.1f} us{flop / took / 1e6:8.1f} TFLOP/s", flush=True
-                )
-    return results
+                rate = flop / took / 1e6
+                print(f"{name:36}{impl:11}{took:10.1f} us{rate:8.1f} TFLOP/s", flush=True)
+                yield {"op": name, "impl": impl, "us": took, "TFLOP_per_s": rate}
 
 
 def microseconds(call: Callable[[], object], rounds: int) -> float:
@@ -138,18 +133,21 @@ def main() -> None:
     parser.add_argument("--small", action="store_true", help="a few images, one round: sanitizers")
     parser.add_argument("--out", type=Path)
     options = parser.parse_args()
-    facts = {"device": torch.cuda.get_device_name(), "torch": torch.__version__}
     results: list[dict[str, object]] = []
+
+    def keep(result: dict[str, object]) -> None:
+        results.append(result)
+        if options.out:
+            facts = {"device": torch.cuda.get_device_name(), "torch": torch.__version__}
+            options.out.write_text(json.dumps({**facts, "results": results}, indent=1))
+
     for name, moved, call in cases(*((40, 20) if options.small else (51200, 512))):
         for impl in ("native", "reference"):
             took = microseconds(lambda c=call, i=impl: c(i), 1 if options.small else 30)
-            results.append({"op": name, "impl": impl, "us": took, "GB_per_s": moved / took / 1e3})
             print(f"{name:22}{impl:11}{took:10.1f} us{moved / took / 1e3:10.1f} GB/s", flush=True)
-    if options.out:  # before what may take too long
-        options.out.write_text(json.dumps({**facts, "results": results}, indent=1))
-    results += time_blocks(options.small)
-    if options.out:
-        options.out.write_text(json.dumps({**facts, "results": results}, indent=1))
+            keep({"op": name, "impl": impl, "us": took, "GB_per_s": moved / took / 1e3})
+    for result in time_blocks(options.small):
+        keep(result)
 
 
 if __name__ == "__main__":

@@ -7,6 +7,8 @@
 // them nine times, each tap through a window that has moved.
 #pragma once
 
+#include <type_traits>
+
 #include "cuda/maps.h"
 
 namespace simgan_fast {
@@ -40,12 +42,13 @@ struct Convolve {
     using Params = Convolution3x3;
     static constexpr int kWarps = 6, kPixelsOfWarp = 48;
     static constexpr int kPixels = kWarps * kPixelsOfWarp, kAround = 7 * 58;
-    static constexpr int kThreads = 32 * kWarps, kBlocksPerSm = 2;
+    static constexpr int kThreads = 32 * kWarps;
+    static constexpr int kBlocksPerSm = 2;  // where there is shared memory for two
     // Weights of four slabs stay for all tiles if there are no more.
     static constexpr int kHeld = 4, kWeights = kTaps * kOutputs * kSlab * 2;
     static constexpr int kStage = kAround * kSlab * 2;
-    // 99 KB are what the smallest of multiprocessors has.
     static constexpr int kSharedBytes = kHeld * kWeights + 2 * kStage + kOutputs * 4;
+    static_assert(kSharedBytes <= 99 * 1024, "what a block has on the smallest of the GPUs");
     static constexpr int kFragments = kPixelsOfWarp / 16;
     static constexpr int kWords = kOutputs / 8;  // two channels each, of a lane and a pixel
 

@@ -1,6 +1,4 @@
 // A row of residual blocks: a launch for each convolution, forward and backward.
-#include <type_traits>
-
 #include "cuda/convolution.h"
 #include "cuda/weight_gradient.h"
 #include "residual_blocks.h"
@@ -142,21 +140,24 @@ void residual_blocks_cuda(const ResidualBlocksCuda& p, const uint16_t* x, uint16
                           uint16_t* y, void* stream) {
     arrange(kForward, p, false, stream);
     const int64_t map = p.images * p.height * p.width * p.channels;
-    for (int64_t i = 0; i < 2 * p.blocks; ++i) {
-        const bool second = i % 2 == 1, is_last = i + 1 == 2 * p.blocks;
-        // Without `keep` there is room for one hidden map, and y is that of the blocks before.
-        uint16_t* to = keep ? (is_last ? y : maps + i * map) : (second ? y : maps);
-        Convolution3x3 c = plain(p,
-                                 i == 0   ? x
-                                 : keep   ? maps + (i - 1) * map
-                                 : second ? maps
-                                          : y,
-                                 i, to);
-        c.bias = p.biases + i * p.channels;
-        if (second) c.skip = i == 1 ? x : keep ? maps + (i - 2) * map : y;
+    const auto convolution = [&](int64_t number, const uint16_t* from, const uint16_t* skip,
+                                 uint16_t* to) {
+        Convolution3x3 c = plain(p, from, number, to);
+        c.bias = p.biases + number * p.channels;
+        c.skip = skip;
         c.relu = true;
         c.reflect = p.reflect;
         convolve(kForward, p, c, stream);
+    };
+    // Without `keep` there is room for one hidden map, and each block's output is in y.
+    const uint16_t* read = x;
+    for (int64_t block = 0; block < p.blocks; ++block) {
+        const int64_t first = 2 * block, second = first + 1;
+        uint16_t* hidden = keep ? maps + first * map : maps;
+        uint16_t* to = keep && block + 1 < p.blocks ? maps + second * map : y;
+        convolution(first, read, nullptr, hidden);
+        convolution(second, hidden, read, to);
+        read = to;
     }
 }
 

@@ -35,6 +35,7 @@ struct WeightGradient {
     static constexpr int kPixels = 2 * 56, kAround = 4 * 58;
     static constexpr int kGrads = kPixels * kGroup * 2, kStage = kGrads + kAround * kGroup * 2;
     static constexpr int kSharedBytes = 2 * kStage;
+    static_assert(kSharedBytes <= 99 * 1024, "what a block has on the smallest of the GPUs");
     static constexpr int kFragments = kGroup / 16;
     static constexpr uint32_t kOnes = 0x3f803f80;
 
