@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 SOURCES := pyproject.toml CMakeLists.txt constraints.txt \
   $(shell find simgan_fast csrc -type f -not -name '*.pyc' -not -name '*.so')
 
-.PHONY: demo demo-hands test test-torch-2.11 cuda-check wheel docs fuzz faults bench bench-quick bench-guard lint format clean
+.PHONY: demo demo-hands test test-torch-2.11 cuda-check wheel docs fuzz fuzz-guided faults bench bench-quick bench-guard lint format clean
 
 demo: $(VENV)/.installed
 	$(BIN)/simgan-fast demo --out runs/demo
@@ -44,6 +44,11 @@ cuda-check: $(VENV)/.installed-dev
 # Damaged data sets of every format, a minute or two; FUZZ_EXAMPLES=5000 for longer.
 fuzz: $(VENV)/.installed-dev
 	$(BIN)/pytest tests/fuzz_readers.py -s -q -p no:cacheprovider
+
+# Coverage-guided bytes against what reads them in our own process, two minutes; FUZZ_SECONDS=600 of each target for longer.
+FUZZ_SECONDS ?= 10
+fuzz-guided: $(VENV)/.installed-fuzz
+	PYTHONPATH=tests OMP_NUM_THREADS=1 $(BIN)/python tests/fuzz_guided.py --seconds $(FUZZ_SECONDS)
 
 # 300 kills at random moments, about 20 minutes; FAULT_KILLS=1000 for longer.
 faults: $(VENV)/.installed-dev
@@ -89,4 +94,8 @@ $(VENV)/.installed-dev: $(BIN)/python $(SOURCES)
 # The refiner's peers: several hundred MB, for the full benchmark only.
 $(VENV)/.installed-bench: $(VENV)/.installed-dev
 	$(BIN)/python -m pip install --quiet -c constraints.txt '.[bench]'
+	touch $@
+
+$(VENV)/.installed-fuzz: $(VENV)/.installed-dev
+	$(BIN)/python -m pip install --quiet -c constraints.txt '.[fuzz]'
 	touch $@
