@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 SOURCES := pyproject.toml CMakeLists.txt constraints.txt \
   $(shell find simgan_fast csrc -type f -not -name '*.pyc' -not -name '*.so')
 
-.PHONY: demo demo-hands test test-torch-2.11 cuda-check wheel docs fuzz sanitize audit faults bench bench-quick bench-guard lint format clean
+.PHONY: demo demo-hands test test-torch-2.11 cuda-check wheel docs fuzz fuzz-guided sanitize audit faults bench bench-quick bench-guard lint format clean
 
 demo: $(VENV)/.installed
 	$(BIN)/simgan-fast demo --out runs/demo
@@ -55,6 +55,11 @@ audit: $(VENV)/.installed-dev
 	build/audit/bin/python -m pip install --quiet pip-audit
 	build/audit/bin/python .ci/audit.py $(BIN)/python
 
+# Coverage-guided bytes against what reads them in our own process, two minutes; FUZZ_SECONDS=600 of each target for longer.
+FUZZ_SECONDS ?= 10
+fuzz-guided: $(VENV)/.installed-fuzz
+	PYTHONPATH=tests OMP_NUM_THREADS=1 $(BIN)/python tests/fuzz_guided.py --seconds $(FUZZ_SECONDS)
+
 # 300 kills at random moments, about 20 minutes; FAULT_KILLS=1000 for longer.
 faults: $(VENV)/.installed-dev
 	$(BIN)/pytest tests/faults.py -s -q -p no:cacheprovider
@@ -99,4 +104,8 @@ $(VENV)/.installed-dev: $(BIN)/python $(SOURCES)
 # The refiner's peers: several hundred MB, for the full benchmark only.
 $(VENV)/.installed-bench: $(VENV)/.installed-dev
 	$(BIN)/python -m pip install --quiet -c constraints.txt '.[bench]'
+	touch $@
+
+$(VENV)/.installed-fuzz: $(VENV)/.installed-dev
+	$(BIN)/python -m pip install --quiet -c constraints.txt '.[fuzz]'
 	touch $@

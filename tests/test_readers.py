@@ -317,3 +317,13 @@ def test_a_npz_that_unpacks_to_more_than_memory(tmp_path: Path, monkeypatch) -> 
     for name in ("header.npz", "header.npy"):
         with pytest.raises(InputError, match=f"{name} cannot be read"):
             ArrayReader(tmp_path / name)
+
+
+@pytest.mark.parametrize("header", [b"{'descr': (\n", b"{'descr': 1}\n  a\n b\n"])
+def test_numpy_header_that_python_cannot_split_is_one_sentence(
+    tmp_path: Path, header: bytes
+) -> None:
+    file = tmp_path / "x.npy"
+    file.write_bytes(b"\x93NUMPY\x01\x00" + len(header).to_bytes(2, "little") + header)
+    with pytest.raises(InputError, match="cannot be read"):
+        ArrayReader(file)

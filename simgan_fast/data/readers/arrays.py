@@ -5,6 +5,7 @@ from __future__ import annotations
 import zlib
 from collections.abc import Iterator
 from pathlib import Path
+from tokenize import TokenError
 from zipfile import BadZipFile, ZipFile
 
 import numpy as np
@@ -24,6 +25,8 @@ _DAMAGED = (
     MemoryError,
     NotImplementedError,  # another compression
     RuntimeError,  # encrypted
+    SyntaxError,  # as the next: of a header that NumPy takes for one by Python 2
+    TokenError,
 )
 
 
