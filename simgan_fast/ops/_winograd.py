@@ -53,7 +53,8 @@ def check_for_torch(
     That is, unless all are of one float type (autocast sees to that) on one device, and the images have a value, and
     `least` pixels a side where they are to be reflected. Asked only where the native kernel is not taken.
     """
-    casts = torch.is_autocast_enabled(images.device.type)
+    device = images.device.type
+    casts = torch.amp.is_autocast_available(device) and torch.is_autocast_enabled(device)
     for tensor in others:
         if tensor.device != images.device or (tensor.dtype != images.dtype and not casts):
             message = (

@@ -65,6 +65,8 @@ def residual_network(
     if (
         impl == "reference"
         or (images.requires_grad and differentiable)
+        # On CUDA the blocks alone have kernels, and say themselves whether they take them.
+        or (impl == "auto" and images.is_cuda)
         or not use_native("residual_network", impl, _obstacle(images, flat, padding_mode, impl))
     ):
         least = first[0].shape[-1] // 2 + 1
