@@ -11,6 +11,7 @@ from cases import network_case, relative, residual_case, trained
 from torch import Tensor
 
 from simgan_fast import _native
+from simgan_fast.errors import InputError
 from simgan_fast.models.refiner import Refiner
 from simgan_fast.ops import release_memory, residual_blocks
 
@@ -144,7 +145,7 @@ print(*(torch.equal(residual_blocks(x, [block]), residual_blocks(x, [block], imp
     assert run_python(script, SIMGAN_FAST_CONV="direct").split() == ["True", "False"]
 
 
-def test_sides_that_reflection_cannot_fill_are_torchs_to_refuse() -> None:
+def test_sides_that_reflection_cannot_fill_are_refused() -> None:
     case = residual_case((1, 8, 4, 4, 1), "zeros", 7)
-    with pytest.raises(RuntimeError, match="Padding size should be less"):
+    with pytest.raises(InputError, match="at least 4 pixels a side"):
         residual_blocks(case.x.float()[..., :3], case.blocks(torch.float32), padding_mode="reflect")
