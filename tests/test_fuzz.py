@@ -9,9 +9,11 @@ from pathlib import Path
 from random import Random
 
 import pytest
+import torch
 from fuzz import api, driver, ops, parsers
 from fuzz.mutations import damaged
 
+import simgan_fast.ops as all_ops
 from simgan_fast.errors import InputError
 
 TARGETS = {**parsers.TARGETS, **api.TARGETS}
@@ -63,7 +65,8 @@ def test_cases_end_with_the_time_or_the_count() -> None:
 
 
 def test_every_op_has_a_target() -> None:
-    assert len(ops.NAMES) == len(set(ops.NAMES)) == 8
+    registered = {name for name in all_ops.__all__ if hasattr(torch.ops.simgan_fast, name)}
+    assert len(registered) == 6 and registered < set(ops.NAMES)
 
 
 def test_damage_is_the_same_for_the_same_number() -> None:
