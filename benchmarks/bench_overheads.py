@@ -1,9 +1,11 @@
 """What a call and an import cost beside torch's own: ops on a small input, and `import simgan_fast`.
 
 Run it as `OMP_NUM_THREADS=1 pytest benchmarks/bench_overheads.py -s`. The overhead of an op is what its call takes over
-its native kernel alone, called with the same arguments: checks, dispatch, memory, and addresses. That of torch's
-`conv2d` is what its call takes over what each of 32 further images takes. All is timed in the same rounds, and figures
-are medians of the rounds' differences. The twins are the ops in plain PyTorch, of several calls, arithmetic and all.
+its native kernel alone, called with the same arguments: checks, dispatch, memory. Where these arguments are a list of
+tensors, the kernel looks at each too; what that takes, a second look by `residual_blocks_fit` tells, is overhead as well.
+That of torch's `conv2d` is what its call takes over what each of 32 further images takes. All is timed in the same
+rounds, and figures are medians of the rounds' differences. The twins are the ops in plain PyTorch, of several calls,
+arithmetic and all.
 """
 
 from __future__ import annotations
@@ -39,7 +41,10 @@ NO_OPS = (CONV, MANY, "Refiner", "PatchDiscriminator")
 
 
 def calls() -> dict[str, Call]:
-    """The ops, torch's convolution, and the modules, whose Python is theirs on top; twins by torch under "(name)"."""
+    """The ops, torch's convolution, and the modules, whose Python is theirs on top.
+
+    Twins by torch under "(name)", a look at the tensors under "[name]".
+    """
     refiner, discriminator = Refiner(width=CHANNELS, blocks=1), PatchDiscriminator()
     first, last = ((conv.weight, conv.bias) for conv in (refiner.first, refiner.last))
     inner = [block.parameters_in_order() for block in refiner.blocks]
@@ -56,6 +61,8 @@ def calls() -> dict[str, Call]:
     pixels, indices = torch.zeros(1, 1, SIDE, SIDE, dtype=torch.uint8), torch.zeros(1, dtype=int)
     mode = {"padding_mode": "reflect"}
     twin = {**mode, "impl": "reference"}
+    flat = [tensor for pair in (*inner, first, last) for tensor in pair]
+    patch_flat = [tensor for pair in layers for tensor in pair]
     return {
         CONV: lambda: F.conv2d(maps, weight, bias, padding=1),
         MANY: lambda: F.conv2d(many, weight, bias, padding=1),
@@ -72,6 +79,9 @@ def calls() -> dict[str, Call]:
         "(patch_cross_entropy)": lambda: patch_cross_entropy(logits, 1, impl="reference"),
         "gather_normalize": lambda: gather_normalize(pixels, indices),
         "(gather_normalize)": lambda: gather_normalize(pixels, indices, impl="reference"),
+        "[residual_blocks]": lambda: C.residual_blocks_fit(maps, flat[:-4], False, False),
+        "[residual_network]": lambda: C.residual_blocks_fit(image, flat, True, True),
+        "[patch_network]": lambda: C.patch_network_fits(image, patch_flat, True),
     }
 
 
@@ -107,7 +117,7 @@ def differences(timing: Timing, name: str, others: dict[str, float]) -> float:
 @torch.no_grad()
 def bench_calls(results_folder: Path | None) -> None:
     timed = calls()
-    ops = [name for name in timed if name not in NO_OPS and not name.startswith("(")]
+    ops = [name for name in timed if name not in NO_OPS and name[0] not in "(["]
     kernels = {f"{name} alone": kernel_of(name, timed[name]) for name in ops}
     timing = time_interleaved({**timed, **kernels}, rounds=151, seconds=0.004)
     one_image = {MANY: 1 / MORE, CONV: -1 / MORE}  # of torch's convolution, beside others
@@ -116,9 +126,11 @@ def bench_calls(results_folder: Path | None) -> None:
         case = cases.setdefault(name, {})
         case["median_us"] = round(timing.median(name) * 1e6, 2)
         if name in ops:
-            kernel = f"{name} alone"
-            case["overhead_us"] = differences(timing, name, {kernel: 1.0})
-            torchs = {kernel: 1.0, CONV: 1.0 + 1 / MORE, MANY: -1 / MORE}
+            kernel, look = {f"{name} alone": 1.0}, f"[{name}]"
+            if look in timed:
+                kernel[look] = -1.0
+            case["overhead_us"] = differences(timing, name, kernel)
+            torchs = {**kernel, CONV: 1.0 + 1 / MORE, MANY: -1 / MORE}
             case["overhead_over_conv2d_us"] = differences(timing, name, torchs)
         if f"({name})" in timed:
             case["over_twin_us"] = differences(timing, name, {f"({name})": 1.0})

@@ -1,9 +1,9 @@
-// The only file that knows pybind11: addresses in, a struct, one call. Shapes, types and devices
-// are checked in simgan_fast/ops; the GIL is released around the work.
+// The module simgan_fast._C: tensors (tensors.h), or addresses where there are few, in, a struct,
+// one call. Shapes, types and devices are checked in simgan_fast/ops; the GIL is released around
+// the work.
 #include <pybind11/pybind11.h>
 #include <pybind11/stl.h>
 
-#include <array>
 #include <stdexcept>
 #include <vector>
 
@@ -11,10 +11,9 @@
 #include "cpu/scratch.h"
 #include "gather_normalize.h"
 #include "history_exchange.h"
+#include "network_calls.h"
 #include "patch_cross_entropy.h"
-#include "patch_network.h"
 #include "random_ops.h"
-#include "residual_blocks.h"
 
 namespace py = pybind11;
 using namespace simgan_fast;
@@ -68,98 +67,64 @@ void history_exchange(uintptr_t buffer, uintptr_t fresh, uintptr_t drawn, uintpt
                           seed, threads});
 }
 
-void gather_normalize(uintptr_t images, uintptr_t indices, uintptr_t flips, uintptr_t out,
-                      int64_t count, int64_t lines, int64_t width, int64_t bytes, int64_t threads) {
-    gather_normalize_cpu({at<void>(images), at<int64_t>(indices), at<bool>(flips), at<float>(out),
-                          count, lines, width, bytes, threads});
+bool gather_normalize(uintptr_t images, uintptr_t indices, uintptr_t flips, uintptr_t out,
+                      int64_t available, int64_t count, int64_t lines, int64_t width, int64_t bytes,
+                      int64_t threads) {
+    return gather_normalize_cpu({at<void>(images), at<int64_t>(indices), at<bool>(flips),
+                                 at<float>(out), count, lines, width, bytes, threads},
+                                available);
 }
 
-// Images, height, width, channels, blocks, reflect, tile, threads, of the ends in and out channels,
-// 0 where there are none, and the size of the filters.
-using Sizes = std::array<int64_t, 11>;
-// Address of a weight, its four strides, address of its bias.
-using Addresses = std::vector<std::array<uintptr_t, 6>>;
-
-Convolution convolution_at(const Addresses::value_type& a) {
-    return {at<float>(a[0]),
-            {static_cast<int64_t>(a[1]), static_cast<int64_t>(a[2]), static_cast<int64_t>(a[3]),
-             static_cast<int64_t>(a[4])},
-            at<float>(a[5])};
+void residual_blocks(py::handle x, py::handle y, py::handle maps, const py::list& weights,
+                     bool ends, bool reflect, int64_t tile, int64_t threads) {
+    const Floats images(x);
+    float *to = address(y), *kept = address(maps);
+    const BlocksCall call(images, weights, ends, reflect, tile, threads);
+    const py::gil_scoped_release no_gil;
+    residual_blocks_cpu(call.call, images.data(), to, kept);
 }
 
-// The struct and what it points to. Weights: those of the ends last, if there are any.
-class BlocksCall {
-  public:
-    BlocksCall(const Sizes& s, const Addresses& addresses) {
-        for (const auto& address : addresses) convolutions_.push_back(convolution_at(address));
-        const size_t ends = s[8] > 0 ? 2 : 0;
-        if (convolutions_.size() != static_cast<size_t>(2 * s[4]) + ends)
-            throw std::invalid_argument("residual_blocks: the number of weights does not fit.");
-        if (ends > 0) ends_ = {s[8], s[9], convolutions_[2 * s[4]], convolutions_[2 * s[4] + 1]};
-        call = {s[0],      s[1],
-                s[2],      s[3],
-                s[4],      convolutions_.data(),
-                s[5] != 0, s[6],
-                s[7],      ends > 0 ? &ends_ : nullptr,
-                s[10]};
+// gradients: of x (None with ends), weight, bias, and of the ends' weight, bias, weight, bias.
+void residual_blocks_backward(py::handle grad, py::handle x, py::handle y, py::handle maps,
+                              const py::list& weights, bool ends, bool reflect, int64_t tile,
+                              int64_t threads, const py::list& gradients) {
+    const Floats of_y(grad);
+    const float *from_x = address(x), *from_y = address(y), *kept = address(maps);
+    const auto to_address = [&](size_t i) {
+        return i < gradients.size() ? address(gradients[i]) : nullptr;
+    };
+    const ResidualBlocksGradients to{to_address(0), to_address(1), to_address(2), to_address(3),
+                                     to_address(4), to_address(5), to_address(6)};
+    const BlocksCall call(of_y, weights, ends, reflect, tile, threads);
+    const py::gil_scoped_release no_gil;
+    residual_blocks_backward_cpu(call.call, of_y.data(), from_x, from_y, kept, to);
+}
+
+void patch_network(py::handle images, py::handle logits, py::handle maps, const py::list& weights,
+                   bool reflect, int64_t threads) {
+    const Floats x(images);
+    float *to = address(logits), *kept = address(maps);
+    const Convolutions convolutions(weights);
+    const PatchNetwork call = patch_network_call(x, convolutions, reflect, threads);
+    const py::gil_scoped_release no_gil;
+    patch_network_cpu(call, x.data(), to, kept);
+}
+
+// gradients: of each weight and bias in turn, or none at all.
+void patch_network_backward(py::handle grad, py::handle images, py::handle maps,
+                            const py::list& weights, bool reflect, int64_t threads,
+                            py::handle grad_images, const py::list& gradients) {
+    const Floats x(images);
+    const float *of_logits = address(grad), *kept = address(maps);
+    PatchNetworkGradients to{address(grad_images), {}, {}};
+    for (size_t i = 0; i < gradients.size() / 2 && i < kPatchConvolutions; ++i) {
+        to.weights[i] = address(gradients[2 * i]);
+        to.biases[i] = address(gradients[2 * i + 1]);
     }
-    BlocksCall(const BlocksCall&) = delete;
-    ResidualBlocks call{};
-
-  private:
-    std::vector<Convolution> convolutions_;
-    RefinerEnds ends_{};
-};
-
-void residual_blocks(const Sizes& sizes, const Addresses& weights, uintptr_t x, uintptr_t y,
-                     uintptr_t maps) {
-    residual_blocks_cpu(BlocksCall(sizes, weights).call, at<float>(x), at<float>(y),
-                        at<float>(maps));
-}
-
-// gradients: of x, weight, bias, and of the ends' weight, bias, weight, bias.
-void residual_blocks_backward(const Sizes& sizes, const Addresses& weights, uintptr_t grad,
-                              uintptr_t x, uintptr_t y, uintptr_t maps,
-                              const std::array<uintptr_t, 7>& gradients) {
-    const auto& g = gradients;
-    residual_blocks_backward_cpu(
-        BlocksCall(sizes, weights).call, at<float>(grad), at<float>(x), at<float>(y),
-        at<float>(maps),
-        {at<float>(g[0]), at<float>(g[1]), at<float>(g[2]), at<float>(g[3]), at<float>(g[4]),
-         at<float>(g[5]), at<float>(g[6])});
-}
-
-// Images, in_channels, height, width, channels of the five convolutions, reflect, threads.
-using PatchSizes = std::array<int64_t, 11>;
-
-PatchNetwork patch_network_of(const PatchSizes& s, const Addresses& weights) {
-    PatchNetwork call{s[0], s[1], s[2], s[3], {}, {}, s[9] != 0, s[10]};
-    if (weights.size() != kPatchConvolutions)
-        throw std::invalid_argument("patch_network: the number of weights does not fit.");
-    for (int i = 0; i < kPatchConvolutions; ++i) {
-        call.channels[i] = s[4 + i];
-        call.convolutions[i] = convolution_at(weights[i]);
-    }
-    return call;
-}
-
-void patch_network(const PatchSizes& sizes, const Addresses& weights, uintptr_t images,
-                   uintptr_t logits, uintptr_t maps) {
-    patch_network_cpu(patch_network_of(sizes, weights), at<float>(images), at<float>(logits),
-                      at<float>(maps));
-}
-
-// gradients: of the images, or 0; of each weight and bias, or none at all.
-void patch_network_backward(const PatchSizes& sizes, const Addresses& weights, uintptr_t grad,
-                            uintptr_t images, uintptr_t maps, uintptr_t grad_images,
-                            const std::vector<std::array<uintptr_t, 2>>& gradients) {
-    PatchNetworkGradients to{at<float>(grad_images), {}, {}};
-    for (size_t i = 0; i < gradients.size() && i < kPatchConvolutions; ++i) {
-        to.weights[i] = at<float>(gradients[i][0]);
-        to.biases[i] = at<float>(gradients[i][1]);
-    }
-    patch_network_backward_cpu(patch_network_of(sizes, weights), at<float>(grad), at<float>(images),
-                               at<float>(maps), to);
+    const Convolutions convolutions(weights);
+    const PatchNetwork call = patch_network_call(x, convolutions, reflect, threads);
+    const py::gil_scoped_release no_gil;
+    patch_network_backward_cpu(call, of_logits, x.data(), kept, to);
 }
 
 int64_t release_memory() {
@@ -179,7 +144,8 @@ void philox4x32(uintptr_t counters, uintptr_t out, int64_t count, uint64_t key) 
 }  // namespace
 
 PYBIND11_MODULE(_C, m) {
-    m.doc() = "The native part of simgan_fast: raw addresses in, no checks. Use simgan_fast.ops.";
+    m.doc() = "The native part of simgan_fast: no checks. Use simgan_fast.ops.";
+    Torch::get();  // here, so that a torch that it cannot speak to is an ImportError
     m.def("cpu_level", &cpu_level);
     m.def("cpu_levels", &cpu_levels);
 
@@ -189,10 +155,12 @@ PYBIND11_MODULE(_C, m) {
     m.def("scale", &scale, no_gil);
     m.def("history_exchange", &history_exchange, no_gil);
     m.def("gather_normalize", &gather_normalize, no_gil);
-    m.def("residual_blocks", &residual_blocks, no_gil);
-    m.def("residual_blocks_backward", &residual_blocks_backward, no_gil);
-    m.def("patch_network", &patch_network, no_gil);
-    m.def("patch_network_backward", &patch_network_backward, no_gil);
+    m.def("residual_blocks_fit", &residual_blocks_fit);
+    m.def("residual_blocks", &residual_blocks);
+    m.def("residual_blocks_backward", &residual_blocks_backward);
+    m.def("patch_network_fits", &patch_network_fits);
+    m.def("patch_network", &patch_network);
+    m.def("patch_network_backward", &patch_network_backward);
     // Floats that are kept for the next of about this size when the last who looks at them is gone.
     py::class_<Scratch>(m, "Scratch", py::buffer_protocol())
         .def(py::init<int64_t>())

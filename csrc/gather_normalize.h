@@ -15,7 +15,8 @@ struct GatherNormalize {
     int64_t threads;  // at most
 };
 
-void gather_normalize_cpu(const GatherNormalize& p);
+// Whether all indices are in [0, available); if not, nothing is written.
+bool gather_normalize_cpu(const GatherNormalize& p, int64_t available);
 
 // The same on the current CUDA device, where all of it lies, out aligned to 16 bytes and images of
 // less than 2^30 values. bf16_out: where bfloat16 go, in place of p.out, or null. An index that is

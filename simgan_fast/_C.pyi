@@ -1,4 +1,9 @@
-"""Raw addresses in (`Tensor.data_ptr()`), no checks: use simgan_fast.ops. The structs in csrc/*.h give the shapes."""
+"""Tensors or their addresses (`Tensor.data_ptr()`) in, no checks of shapes: use simgan_fast.ops.
+
+The structs in csrc/*.h give the shapes.
+"""
+
+from torch import Tensor
 
 def cpu_level() -> str: ...
 def cpu_levels() -> list[str]: ...
@@ -30,13 +35,14 @@ def gather_normalize(
     indices: int,
     flips: int,
     out: int,
+    available: int,
     count: int,
     lines: int,
     width: int,
     bytes: int,
     threads: int,
     /,
-) -> None: ...
+) -> bool: ...
 def history_exchange(
     buffer: int,
     fresh: int,
@@ -53,30 +59,50 @@ def permutation(
     out: int, start: int, count: int, size: int, step: int, stream: int, seed: int, /
 ) -> None: ...
 def philox4x32(counters: int, out: int, count: int, key: int, /) -> None: ...
+def residual_blocks_fit(x: Tensor, weights: list[Tensor], ends: bool, reflect: bool, /) -> bool: ...
 def residual_blocks(
-    sizes: list[int], weights: list[list[int]], x: int, y: int, maps: int, /
-) -> None: ...
-def residual_blocks_backward(
-    sizes: list[int],
-    weights: list[list[int]],
-    grad: int,
-    x: int,
-    y: int,
-    maps: int,
-    gradients: list[int],
+    x: Tensor,
+    y: Tensor,
+    maps: Tensor | None,
+    weights: list[Tensor],
+    ends: bool,
+    reflect: bool,
+    tile: int,
+    threads: int,
     /,
 ) -> None: ...
+def residual_blocks_backward(
+    grad: Tensor,
+    x: Tensor | None,
+    y: Tensor | None,
+    maps: Tensor,
+    weights: list[Tensor],
+    ends: bool,
+    reflect: bool,
+    tile: int,
+    threads: int,
+    gradients: list[Tensor | None],
+    /,
+) -> None: ...
+def patch_network_fits(images: Tensor, weights: list[Tensor], reflect: bool, /) -> bool: ...
 def patch_network(
-    sizes: list[int], weights: list[list[int]], images: int, logits: int, maps: int, /
+    images: Tensor,
+    logits: Tensor,
+    maps: Tensor | None,
+    weights: list[Tensor],
+    reflect: bool,
+    threads: int,
+    /,
 ) -> None: ...
 def patch_network_backward(
-    sizes: list[int],
-    weights: list[list[int]],
-    grad: int,
-    images: int,
-    maps: int,
-    grad_images: int,
-    gradients: list[tuple[int, int]],
+    grad: Tensor,
+    images: Tensor,
+    maps: Tensor,
+    weights: list[Tensor],
+    reflect: bool,
+    threads: int,
+    grad_images: Tensor | None,
+    gradients: list[Tensor],
     /,
 ) -> None: ...
 def release_memory() -> int: ...

@@ -151,26 +151,20 @@ def test_writes_nothing_outside() -> None:
     kept = (h1 + 2) * (w1 + 2) * 32 + (h2 + 2) * (w2 + 2) * (16 + 48 + 16 + 16)
     logits, maps, grad_images = (guarded(n * s) for s in (3 * h2 * w2, kept, c * height * width))
     gradients = [guarded(tensor.numel()) for tensor in weights]
-    head = (
-        [n, c, height, width, *channels, 1, 2],
-        [
-            [w.data_ptr(), *w.stride(), b.data_ptr()]
-            for w, b in zip(weights[::2], weights[1::2], strict=True)
-        ],
-    )
 
-    def inside(outer: Tensor) -> int:
-        return outer.data_ptr() + 64 * 4
+    def inside(outer: Tensor) -> Tensor:
+        return outer[64:-64]
 
-    _native.C.patch_network(*head, images.data_ptr(), inside(logits), inside(maps))
-    grad = torch.rand(n, 3, h2, w2)
+    _native.C.patch_network(images, inside(logits), inside(maps), weights, True, 2)
     _native.C.patch_network_backward(
-        *head,
-        grad.data_ptr(),
-        images.data_ptr(),
+        torch.rand(n, 3, h2, w2),
+        images,
         inside(maps),
+        weights,
+        True,
+        2,
         inside(grad_images),
-        [(inside(w), inside(b)) for w, b in zip(gradients[::2], gradients[1::2], strict=True)],
+        [inside(gradient) for gradient in gradients],
     )
     for outer in (logits, maps, grad_images, *gradients):
         assert (outer[:64] == sentinel).all() and (outer[-64:] == sentinel).all()

@@ -160,10 +160,6 @@ def test_writes_nothing_beside_its_outputs(size: int, tile: int) -> None:
     case, sentinel, margin = residual_case((3, 24, 5, 7, 1), "reflect", size), 12345.0, 64
     n, channels, height, width, _ = case.shape
     flat = [t for block in case.blocks(torch.float32) for t in block]
-    sizes = [n, height, width, channels, 1, 1, tile, 2, 0, 0, size]
-    addresses = [
-        [w.data_ptr(), *w.stride(), b.data_ptr()] for w, b in ((flat[0], flat[1]), flat[2:])
-    ]
     rows, columns = height, width
     if size == 3:
         rows, columns = (-(-side // tile) * tile + 2 for side in (height, width))
@@ -175,18 +171,11 @@ def test_writes_nothing_beside_its_outputs(size: int, tile: int) -> None:
         "grad_bias": 2 * channels,
     }
     out = {name: torch.full((count + 2 * margin,), sentinel) for name, count in counts.items()}
-    at = {name: tensor.data_ptr() + 4 * margin for name, tensor in out.items()}
+    y, maps, *gradients = (tensor[margin:-margin] for tensor in out.values())
     x = case.x.float().contiguous(memory_format=torch.channels_last)
-    _native.C.residual_blocks(sizes, addresses, x.data_ptr(), at["y"], at["maps"])
-    _native.C.residual_blocks_backward(
-        sizes,
-        addresses,
-        x.data_ptr(),  # as good a gradient as any
-        0,
-        at["y"],
-        at["maps"],
-        [at["grad_x"], at["grad_weight"], at["grad_bias"], 0, 0, 0, 0],
-    )
+    call = (maps, flat, False, True, tile, 2)
+    _native.C.residual_blocks(x, y, *call)
+    _native.C.residual_blocks_backward(x, None, y, *call, gradients)  # x: as good as any gradient
     for tensor in out.values():
         assert (tensor[:margin] == sentinel).all() and (tensor[-margin:] == sentinel).all()
         assert not (tensor[margin:-margin] == sentinel).any()

@@ -18,6 +18,7 @@ from simgan_fast.errors import InputError
 # 5 is up to a tenth faster and 6 a little slower on the paper's eyes, both with four times the
 # rounding error of 4, which is near that of a direct convolution (docs/numerics.md).
 TILES = (4, 5, 6)
+PADDING_MODES = ("zeros", "reflect")
 CHANNELS = 8  # the kernels take multiples; they work in groups of 16
 GROUP = 16
 
@@ -85,6 +86,22 @@ def default_tile() -> int:
     return TILES[0] if _ALGORITHM == "direct" else int(_ALGORITHM.removeprefix("winograd"))
 
 
+def usual(impl: str, padding_mode: str, tile: int | None = None) -> bool:
+    """Whether these are such that the native kernel may take a call at once, if the tensors fit too.
+
+    The look at the tensors (`C.residual_blocks_fit`) takes 2 us where the checks in Python, which know what to say,
+    take 10 and more. Where either says no, the checks decide.
+    """
+    return (
+        AVAILABLE
+        and (impl == "native" or (impl == "auto" and _ALGORITHM != "direct"))
+        and padding_mode in PADDING_MODES
+        and (tile is None or tile in TILES)
+        and _ALGORITHM in _ALGORITHMS
+        and not torch.compiler.is_compiling()
+    )
+
+
 def obstacle(
     x: Tensor, weights: Sequence[Tensor], channels: int, padding_mode: str, impl: str, size: int = 3
 ) -> str | None:
@@ -139,28 +156,6 @@ def kept(shape: Sequence[int]) -> Tensor:
     """Uninitialised memory of `shape`, float32, that is kept for the next who asks when this one is freed."""
     count = math.prod(shape)
     return torch.frombuffer(C.Scratch(count), dtype=torch.float32)[:count].view(shape)
-
-
-def call(
-    x: Tensor,
-    channels: int,
-    weights: Sequence[Tensor],
-    reflect: bool,
-    tile: int,
-    ends: tuple[int, int] = (0, 0),
-) -> tuple[list[int], list[list[int]], list[Tensor]]:
-    """The two arguments that every native call begins with, and tensors that must live as long.
-
-    weights: weight and bias of each convolution in turn, those of the two ends last where `ends` is (in, out) channels.
-    """
-    n, _, height, width = x.shape
-    blocks = len(weights) // 4 - (1 if ends[0] else 0)
-    threads, size = torch.get_num_threads(), weights[0].shape[-1]
-    sizes = [n, height, width, channels, blocks, reflect, tile, threads, *ends, size]
-    # The kernels read any layout of weights, but biases only in a row.
-    biases = [bias.contiguous() for bias in weights[1::2]]
-    pairs = zip(weights[::2], biases, strict=True)
-    return sizes, [[w.data_ptr(), *w.stride(), b.data_ptr()] for w, b in pairs], biases
 
 
 def empty_block_gradients(weights: Sequence[Tensor]) -> tuple[Tensor, Tensor]:

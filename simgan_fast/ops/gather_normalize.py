@@ -46,6 +46,7 @@ def gather_normalize(
         message = f"gather_normalize: dtype is {dtype}; it must be torch.float32 or torch.bfloat16."
         raise InputError(message)
     if not use_native("gather_normalize", impl, _obstacle(images), images.device):
+        _check_range(images, indices)
         return _gather_normalize_reference(images, indices, flips).to(dtype)
     run = (_cpu if images.is_cpu else _cuda) if past_dispatcher(images) else _op
     result: Tensor = run(images, indices, flips, dtype)
@@ -109,6 +110,9 @@ def _check(images: Tensor, indices: Tensor, flips: Tensor | None) -> None:
             f"bool {list(indices.shape)} on {images.device}."
         )
         raise InputError(message)
+
+
+def _check_range(images: Tensor, indices: Tensor) -> None:
     if not indices.is_cpu or torch.compiler.is_compiling() or len(indices) == 0:
         return
     low, high = (int(bound) for bound in torch.aminmax(indices))
@@ -154,17 +158,20 @@ def _cpu(
     flips = flips.contiguous() if flips is not None else None
     out = _empty(images, indices, flips)
     count, channels, height, width = out.shape
-    C.gather_normalize(
+    in_range = C.gather_normalize(
         images.data_ptr(),
         indices.data_ptr(),
         flips.data_ptr() if flips is not None else 0,
         out.data_ptr(),
+        len(images),
         count,
         channels * height,
         width,
         images.element_size(),
         torch.get_num_threads(),
     )
+    if not in_range:
+        _check_range(images, indices)
     return out if dtype is None else out.to(dtype)
 
 

@@ -45,7 +45,8 @@ def history_exchange(
     fresh = fresh.detach()
     if not use_native("history_exchange", impl, None, buffer.device):
         return _history_exchange_reference(buffer, fresh, counter, seed)
-    exchange = (_cpu if buffer.is_cpu else _cuda) if past_dispatcher(buffer) else _op
+    at_once = past_dispatcher(buffer, (fresh,))
+    exchange = (_cpu if buffer.is_cpu else _cuda) if at_once else _op
     drawn: Tensor = exchange(buffer, fresh, counter, seed)
     return drawn
 

@@ -301,7 +301,7 @@ class _PatchCrossEntropy(torch.autograd.Function):
             C.scale(gradient.data_ptr(), grad.data_ptr(), gradient.numel())
             return gradient, None, None, None
         run: Callable[..., Tensor] = _backward_op
-        if past_dispatcher(grad):
+        if past_dispatcher(grad, ctx.saved_tensors[:1]):
             native = _backward_cpu if grad.is_cpu else _backward_cuda
             run = _differentiable_gradient if torch.is_grad_enabled() else native
         return run(grad, *ctx.saved_tensors, ctx.label, ctx.reduction), None, None, None

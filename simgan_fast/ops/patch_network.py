@@ -55,18 +55,33 @@ def patch_network(
     >>> patch_network(torch.ones(1, 1, 35, 55), layers, padding_mode="reflect").mean()
     tensor(1.0000)
     """
-    _check(images, convolutions, padding_mode)
     flat = [tensor for pair in convolutions for tensor in pair]
-    if not use_native("patch_network", impl, _obstacle(images, flat, padding_mode, impl)):
+    reflect = padding_mode == "reflect"
+    if not (
+        _winograd.usual(impl, padding_mode) and C.patch_network_fits(images, flat, reflect)
+    ) and not _natively(images, convolutions, flat, padding_mode, impl):
         # The third convolution reflects maps of a quarter of the size.
         _winograd.check_for_torch("patch_network", images, flat, padding_mode, 5)
         return _patch_network_reference(images, convolutions, padding_mode)
-    reflect = padding_mode == "reflect"
     if torch.is_grad_enabled() and any(tensor.requires_grad for tensor in (images, *flat)):
         logits: Tensor = _PatchNetwork.apply(images, reflect, *flat)  # type: ignore[no-untyped-call]
         return logits
-    logits, _ = (_cpu if past_dispatcher(images, flat) else _op)(images, flat, reflect, False)
+    if past_dispatcher(images, flat):
+        return _run(images, flat, reflect, None)
+    logits, _ = _op(images, flat, reflect, False)
     return logits
+
+
+def _natively(
+    images: Tensor,
+    convolutions: Sequence[Convolution],
+    flat: list[Tensor],
+    padding_mode: str,
+    impl: str,
+) -> bool:
+    """Whether the native kernel takes them; says why not, and what nothing takes."""
+    _check(images, convolutions, padding_mode)
+    return use_native("patch_network", impl, _obstacle(images, flat, padding_mode, impl))
 
 
 def _check(images: Tensor, convolutions: Sequence[Convolution], padding_mode: str) -> None:
@@ -150,26 +165,17 @@ def _fake(
     return _empty_logits(images, weights), maps
 
 
-def _call(
-    images: Tensor, weights: list[Tensor], reflect: bool
-) -> tuple[list[int], list[list[int]], list[Tensor]]:
-    """The arguments that every native call begins with, and tensors that must live as long."""
-    biases = [bias.contiguous() for bias in weights[1::2]]
-    n, c, height, width = images.shape
-    sizes = [n, c, height, width, *map(len, biases), reflect, torch.get_num_threads()]
-    pairs = zip(weights[::2], biases, strict=True)
-    return sizes, [[w.data_ptr(), *w.stride(), b.data_ptr()] for w, b in pairs], biases
+def _run(images: Tensor, weights: list[Tensor], reflect: bool, maps: Tensor | None) -> Tensor:
+    images = images.contiguous()
+    logits = _empty_logits(images, weights)
+    C.patch_network(images, logits, maps, weights, reflect, torch.get_num_threads())
+    return logits
 
 
 def _cpu(images: Tensor, weights: list[Tensor], reflect: bool, keep: bool) -> tuple[Tensor, Tensor]:
-    images = images.contiguous()
-    logits = _empty_logits(images, weights)
-    maps = _winograd.kept(_maps_shape(images, weights, keep)) if keep else images.new_empty(0)
-    sizes, addresses, _held = _call(images, weights, reflect)
-    C.patch_network(
-        sizes, addresses, images.data_ptr(), logits.data_ptr(), maps.data_ptr() if keep else 0
-    )
-    return logits, maps
+    shape = _maps_shape(images, weights, keep)
+    maps = _winograd.kept(shape) if keep else images.new_empty(0)
+    return _run(images, weights, reflect, maps if keep else None), maps
 
 
 def _fake_backward(
@@ -201,18 +207,10 @@ def _backward_cpu(
 ) -> list[Tensor]:
     grad, images, maps = grad.contiguous(), images.contiguous(), maps.contiguous()
     gradients = _fake_backward(grad, images, maps, weights, reflect, of_images, of_weights)
-    sizes, addresses, _held = _call(images, weights, reflect)
-    to = [gradient.data_ptr() for gradient in gradients]
-    grad_images = to.pop(0) if of_images else 0
-    C.patch_network_backward(
-        sizes,
-        addresses,
-        grad.data_ptr(),
-        images.data_ptr(),
-        maps.data_ptr(),
-        grad_images,
-        list(zip(to[::2], to[1::2], strict=True)),
-    )
+    of_each = list(gradients)
+    to_images = of_each.pop(0) if of_images else None
+    threads = torch.get_num_threads()
+    C.patch_network_backward(grad, images, maps, weights, reflect, threads, to_images, of_each)
     return gradients
 
 
@@ -238,7 +236,7 @@ class _PatchNetwork(torch.autograd.Function):
         if torch.is_grad_enabled():
             return _differentiable_backward(grad, images, weights, ctx)
         of_images, of_weights = ctx.needs_input_grad[0], any(ctx.needs_input_grad[2:])
-        run = _backward_cpu if past_dispatcher(grad, weights) else _backward_op
+        run = _backward_cpu if past_dispatcher(grad, (images, *weights)) else _backward_op
         gradients = run(grad, images, maps, weights, ctx.reflect, of_images, of_weights)
         grad_images = gradients.pop(0) if of_images else None
         # Views in the layout of channels-last weights, which take them without a copy.

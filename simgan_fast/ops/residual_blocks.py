@@ -58,21 +58,39 @@ def residual_blocks(
     >>> residual_blocks(torch.ones(1, c, 35, 55), [block] * 4).mean()
     tensor(1.)
     """
-    _check(x, weights, padding_mode, tile)
     flat = [tensor for block in weights for tensor in block]
-    obstacle = _obstacle(x, flat, padding_mode, impl)
-    if not use_native("residual_blocks", impl, obstacle, x.device):
+    reflect = padding_mode == "reflect"
+    at_once = _winograd.usual(impl, padding_mode, tile) and len(flat) == 4 * len(weights)
+    if not (at_once and C.residual_blocks_fit(x, flat, False, reflect)) and not _natively(
+        x, weights, flat, padding_mode, impl, tile
+    ):
         largest = max(weight.shape[-1] for weight in flat[::2])
         _winograd.check_for_torch("residual_blocks", x, flat, padding_mode, largest // 2 + 1)
         return _residual_blocks_reference(x, weights, padding_mode)
     if _blocks_cuda.takes(x):
         x = x.to(_blocks_cuda.dtype(x))
-    reflect, tile = padding_mode == "reflect", tile or _winograd.default_tile()
+    tile = tile or _winograd.default_tile()
     if torch.is_grad_enabled() and any(tensor.requires_grad for tensor in (x, *flat)):
         y: Tensor = _ResidualBlocks.apply(x, reflect, tile, *flat)  # type: ignore[no-untyped-call]
         return y
-    y, _ = (_cpu if _at_once(x, flat) else _op)(x, flat, reflect, tile, False)
+    if _at_once(x, flat):
+        return _run(x, flat, reflect, tile, None)
+    y, _ = _op(x, flat, reflect, tile, False)
     return y
+
+
+def _natively(
+    x: Tensor,
+    weights: Sequence[Block],
+    flat: list[Tensor],
+    padding_mode: str,
+    impl: str,
+    tile: int | None,
+) -> bool:
+    """Whether the native kernel takes them; says why not, and what nothing takes."""
+    _check(x, weights, padding_mode, tile)
+    obstacle = _obstacle(x, flat, padding_mode, impl)
+    return use_native("residual_blocks", impl, obstacle, x.device)
 
 
 def _at_once(x: Tensor, weights: Sequence[Tensor]) -> bool:
@@ -111,7 +129,7 @@ def _check(x: Tensor, weights: Sequence[Block], padding_mode: str, tile: int | N
 
 def check_padding_mode(op: str, padding_mode: str) -> None:
     """InputError unless it is one of the two that there are."""
-    if padding_mode not in _PADDING:
+    if padding_mode not in _winograd.PADDING_MODES:
         message = f"{op}: padding_mode is {padding_mode!r}; it must be 'zeros' or 'reflect'."
         raise InputError(message)
 
@@ -170,16 +188,18 @@ def _fake(
     return _winograd.empty_channels_last(x), maps
 
 
+def _run(x: Tensor, weights: list[Tensor], reflect: bool, tile: int, maps: Tensor | None) -> Tensor:
+    x = x.contiguous(memory_format=torch.channels_last)
+    y = _winograd.empty_channels_last(x)
+    C.residual_blocks(x, y, maps, weights, False, reflect, tile, torch.get_num_threads())
+    return y
+
+
 def _cpu(
     x: Tensor, weights: list[Tensor], reflect: bool, tile: int, keep: bool
 ) -> tuple[Tensor, Tensor]:
-    x = x.contiguous(memory_format=torch.channels_last)
-    y = _winograd.empty_channels_last(x)
     maps = _winograd.kept_memory(x, weights, len(weights) // 2, tile, keep)
-    sizes, addresses, _held = _winograd.call(x, x.shape[1], weights, reflect, tile)
-    to = maps.data_ptr() if keep else 0
-    C.residual_blocks(sizes, addresses, x.data_ptr(), y.data_ptr(), to)
-    return y, maps
+    return _run(x, weights, reflect, tile, maps if keep else None), maps
 
 
 def _fake_backward(
@@ -206,10 +226,9 @@ def _backward_cpu(
     grad, y = (tensor.contiguous(memory_format=torch.channels_last) for tensor in (grad, y))
     maps = maps.contiguous()
     gradients = _fake_backward(grad, x, y, maps, weights, reflect, tile)
-    sizes, addresses, _held = _winograd.call(y, y.shape[1], weights, reflect, tile)
-    to = [gradient.data_ptr() for gradient in gradients] + [0] * 4
+    threads = torch.get_num_threads()
     C.residual_blocks_backward(
-        sizes, addresses, grad.data_ptr(), 0, y.data_ptr(), maps.data_ptr(), to
+        grad, None, y, maps, weights, False, reflect, tile, threads, list(gradients)
     )
     return gradients
 

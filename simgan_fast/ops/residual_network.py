@@ -59,26 +59,35 @@ def residual_network(
     >>> residual_network(torch.ones(1, 1, 35, 55), first, [block] * 4, last)[0, 0, 1, 1]
     tensor(577.)
     """
-    _check(images, first, last, padding_mode)
-    differentiable = torch.is_grad_enabled()
     flat = [tensor for pair in (*blocks, first, last) for tensor in pair]
-    if (
-        impl == "reference"
-        or (images.requires_grad and differentiable)
-        # On CUDA the blocks alone have kernels, and say themselves whether they take them.
-        or (impl == "auto" and images.is_cuda)
-        or not use_native("residual_network", impl, _obstacle(images, flat, padding_mode, impl))
+    reflect, differentiable = padding_mode == "reflect", torch.is_grad_enabled()
+    at_once = _winograd.usual(impl, padding_mode, tile) and len(flat) == 4 * (len(blocks) + 1)
+    at_once = at_once and C.residual_blocks_fit(images, flat, True, reflect)
+    if not at_once:
+        _check(images, first, last, padding_mode)
+    if (images.requires_grad and differentiable) or not (
+        at_once or _natively(images, flat, padding_mode, impl)
     ):
         least = first[0].shape[-1] // 2 + 1
         _winograd.check_for_torch("residual_network", images, (*first, *last), padding_mode, least)
         return _composed(images, first, blocks, last, padding_mode, impl, tile)
     _winograd.check("residual_network", tile)
-    reflect, tile = padding_mode == "reflect", tile or _winograd.default_tile()
+    tile = tile or _winograd.default_tile()
     if differentiable and any(tensor.requires_grad for tensor in flat):
         y: Tensor = _ResidualNetwork.apply(images, reflect, tile, *flat)  # type: ignore[no-untyped-call]
         return y
-    y, _ = (_cpu if past_dispatcher(images, flat) else _op)(images, flat, reflect, tile, False)
+    if past_dispatcher(images, flat):
+        return _run(images, flat, reflect, tile, None)
+    y, _ = _op(images, flat, reflect, tile, False)
     return y
+
+
+def _natively(images: Tensor, flat: list[Tensor], padding_mode: str, impl: str) -> bool:
+    """Whether the native kernel takes them; says why not."""
+    # On CUDA the blocks alone have kernels, and say themselves whether they take them.
+    if impl == "reference" or (impl == "auto" and images.is_cuda):
+        return False
+    return use_native("residual_network", impl, _obstacle(images, flat, padding_mode, impl))
 
 
 def _check(
@@ -150,13 +159,10 @@ _op = torch.ops.simgan_fast.residual_network.default
 _backward_op = torch.ops.simgan_fast.residual_network_backward.default
 
 
-def _ends(weights: list[Tensor]) -> tuple[int, int]:
-    """Channels in and out. `weights` ends with weight and bias of the first, then of the last convolution."""
-    return weights[-4].shape[1], weights[-2].shape[0]
-
-
 def _empty_output(images: Tensor, weights: list[Tensor]) -> Tensor:
-    n, _, height, width = images.shape
+    n, channels, height, width = images.shape
+    if channels == len(weights[-1]):  # three times as fast
+        return torch.empty_like(images, memory_format=torch.contiguous_format)
     return images.new_empty((n, len(weights[-1]), height, width))
 
 
@@ -172,17 +178,20 @@ def _fake(
     return _empty_output(images, weights), images.new_empty(shape)
 
 
+def _run(
+    images: Tensor, weights: list[Tensor], reflect: bool, tile: int, maps: Tensor | None
+) -> Tensor:
+    images = images.contiguous()
+    y = _empty_output(images, weights)
+    C.residual_blocks(images, y, maps, weights, True, reflect, tile, torch.get_num_threads())
+    return y
+
+
 def _cpu(
     images: Tensor, weights: list[Tensor], reflect: bool, tile: int, keep: bool
 ) -> tuple[Tensor, Tensor]:
-    images, channels = images.contiguous(), weights[0].shape[0]
-    y = _empty_output(images, weights)
     maps = _winograd.kept_memory(images, weights, _number(weights), tile, keep)
-    ends = _ends(weights)
-    sizes, addresses, _held = _winograd.call(images, channels, weights, reflect, tile, ends)
-    to = maps.data_ptr() if keep else 0
-    C.residual_blocks(sizes, addresses, images.data_ptr(), y.data_ptr(), to)
-    return y, maps
+    return _run(images, weights, reflect, tile, maps if keep else None), maps
 
 
 def _fake_backward(
@@ -204,12 +213,8 @@ def _backward_cpu(
 ) -> tuple[Tensor, ...]:
     grad, images, maps = grad.contiguous(), images.contiguous(), maps.contiguous()
     gradients = _fake_backward(grad, images, maps, weights, reflect, tile)
-    channels, ends = weights[0].shape[0], _ends(weights)
-    sizes, addresses, _held = _winograd.call(images, channels, weights, reflect, tile, ends)
-    to = [0, *(gradient.data_ptr() for gradient in gradients)]
-    C.residual_blocks_backward(
-        sizes, addresses, grad.data_ptr(), images.data_ptr(), 0, maps.data_ptr(), to
-    )
+    to, threads = [None, *gradients], torch.get_num_threads()
+    C.residual_blocks_backward(grad, images, None, maps, weights, True, reflect, tile, threads, to)
     return gradients
 
 
@@ -233,7 +238,7 @@ class _ResidualNetwork(torch.autograd.Function):
     @once_differentiable
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
         images, maps, *weights = ctx.saved_tensors
-        run = _backward_cpu if past_dispatcher(grad, weights) else _backward_op
+        run = _backward_cpu if past_dispatcher(grad, (images, *weights)) else _backward_op
         grad_weights, grad_biases, first, first_bias, last, last_bias = run(
             grad, images, maps, weights, ctx.reflect, ctx.tile
         )
