@@ -2,7 +2,7 @@
 
 Run it as `OMP_NUM_THREADS=1 pytest benchmarks/bench_overheads.py -s`. The overhead of an op is what its call takes over
 its native kernel alone, called with the same arguments: checks, dispatch, memory. Where these arguments are a list of
-tensors, the kernel looks at each too; what that takes, a second look by `residual_blocks_fit` tells, is overhead as well.
+tensors, the kernel looks at each too: what that takes, as a second look by `residual_blocks_fit` tells, is overhead.
 That of torch's `conv2d` is what its call takes over what each of 32 further images takes. All is timed in the same
 rounds, and figures are medians of the rounds' differences. The twins are the ops in plain PyTorch, of several calls,
 arithmetic and all.

@@ -12,7 +12,7 @@ import pytest
 import simgan_fast
 from simgan_fast import _native
 
-KINDS = {"int": "SupportsInt", "list": "Sequence", "str": "str", "bool": "bool", "None": "None"}
+KINDS = {"int": "SupportsInt", "list": "list", "bool": "bool", "Tensor": "object"}
 # What a whole job needs and the models do not: each takes long to import.
 HEAVY = (
     "pyarrow",
