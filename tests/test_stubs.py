@@ -34,7 +34,7 @@ def stub() -> dict[str, ast.FunctionDef]:
 
 def kind(annotation: ast.expr | None) -> str:
     assert annotation is not None
-    return ast.unparse(annotation).partition("[")[0]
+    return ast.unparse(annotation).removesuffix(" | None").partition("[")[0]
 
 
 def arguments(signature: str) -> list[str]:
