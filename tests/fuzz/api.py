@@ -152,7 +152,7 @@ def histories(random: Random) -> None:
     buffer = tensor(random, (slots, *rest), dtype).detach()
     fresh = tensor(random, (random.randint(0, slots + 1), *rest), dtype)
     if strange(random):
-        fresh = buffer[: len(fresh)] if buffer.ndim else buffer
+        fresh = buffer[: len(fresh)] if buffer.ndim and fresh.ndim else buffer
     counter = torch.tensor([number(random, 0, 2**40) % 2**63])
     if strange(random):
         counter = random.choice(

@@ -273,8 +273,17 @@ void gather_normalize(Bytes& bytes) {
     }
     const Buffer<float> out(bytes, count * lines * width, NAN);
     const void* images = size == 2 ? static_cast<const void*>(wide.data()) : narrow.data();
-    gather_normalize_cpu({images, indices.data(), mirrored ? flips.data() : nullptr, out.data(),
-                          count, lines, width, size, threads});
+    const bool wrong = count > 0 && bytes.next() % 16 == 0;
+    if (wrong) indices[count / 2] = bytes.flag() ? available : -1;
+    const bool in_range =
+        gather_normalize_cpu({images, indices.data(), mirrored ? flips.data() : nullptr, out.data(),
+                              count, lines, width, size, threads},
+                             available);
+    REQUIRE(in_range != wrong);
+    if (wrong) {
+        for (const float value : out) REQUIRE(std::isnan(value));
+        return;
+    }
     for (int64_t i = 0; i < count; ++i)
         for (int64_t j = 0; j < lines * width; ++j) {
             const int64_t x = j % width, row = indices[i] * lines + j / width;
