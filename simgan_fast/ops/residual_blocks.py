@@ -86,7 +86,7 @@ def _obstacle(x: Tensor, flat: Sequence[Tensor], padding_mode: str, impl: str) -
         if weight.shape != shape:
             return "there is no kernel for filters of different sizes"
     if _blocks_cuda.takes(x):
-        return _blocks_cuda.obstacle(x, flat, padding_mode, impl)
+        return _blocks_cuda.obstacle(x, flat, x.shape[1], padding_mode, impl)
     return _winograd.obstacle(x, flat, x.shape[1], padding_mode, impl, shape[-1])
 
 
