@@ -43,7 +43,7 @@ REGISTERS = {
     "FirstWeights": 168,
     "FirstInput": 168,
     "Last": 128,
-    "LastBackward": 128,
+    "LastBackward": 168,
 }
 
 

@@ -113,7 +113,8 @@ struct LastGradient {
 template <int kOut, int kGroup>
 struct LastBackward {
     using Params = LastGradient;
-    static constexpr int kWarps = 8, kThreads = 32 * kWarps, kBlocksPerSm = 2;
+    // Three outputs take more registers.
+    static constexpr int kWarps = kOut == 1 ? 8 : 6, kThreads = 32 * kWarps, kBlocksPerSm = 2;
     static constexpr int kEights = kGroup / 8, kOfWarp = kOut * (kGroup + 1);
     static constexpr int kSharedBytes = 4 * kWarps * kOfWarp;
 

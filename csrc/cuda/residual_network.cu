@@ -7,7 +7,7 @@
 namespace simgan_fast {
 namespace {
 
-constexpr char kForward[] = "residual_network", kBackward[] = "residual_network_backward";
+constexpr char kNetwork[] = "residual_network", kNetworkBackward[] = "residual_network_backward";
 // As many blocks as a large GPU takes at once: the same on every GPU.
 constexpr int64_t kMostSplits = 256;
 
@@ -52,7 +52,7 @@ void choose(int64_t ends, int64_t channels, const What& what) {
 // Blocks of a kernel that has enough with those that are resident at once.
 template <typename Kernel>
 int64_t resident(int64_t most) {
-    return std::min<int64_t>(most, int64_t{multiprocessors(kForward)} * Kernel::kBlocksPerSm);
+    return std::min<int64_t>(most, int64_t{multiprocessors(kNetwork)} * Kernel::kBlocksPerSm);
 }
 
 void first(const ResidualNetworkCuda& p, const void* images, uint16_t* y, void* stream) {
@@ -61,7 +61,7 @@ void first(const ResidualNetworkCuda& p, const void* images, uint16_t* y, void* 
         const Tiling tiling = tiling_of<Kernel>(p);
         const int64_t groups = p.blocks.channels / (8 * Kernel::kEights);
         simt::launch<Kernel>(
-            kForward, resident<Kernel>(tiling.tiles) * groups,
+            kNetwork, resident<Kernel>(tiling.tiles) * groups,
             {images_of(p, images), p.first, p.first_bias, y, channels_of(p), tiling}, stream);
     });
 }
@@ -70,7 +70,7 @@ void last(const ResidualNetworkCuda& p, const uint16_t* x, uint16_t* y, void* st
     choose<Last>(p.out_channels, p.blocks.channels, [&](auto kernel) {
         using Kernel = decltype(kernel);
         const int64_t pixels = pixels_of(p);
-        simt::launch<Kernel>(kForward,
+        simt::launch<Kernel>(kNetwork,
                              resident<Kernel>((pixels + Kernel::kThreads - 1) / Kernel::kThreads),
                              {x, p.last, p.last_bias, p.tanh, y, pixels,
                               p.blocks.height * p.blocks.width, channels_of(p)},
@@ -82,7 +82,7 @@ template <typename T>
 void sum_parts(const float* parts, int64_t splits, int64_t weights, int64_t biases, void* weight,
                void* bias, void* stream) {
     launch_for_each<SumParts<T>>(
-        kBackward, weights + biases,
+        kNetworkBackward, weights + biases,
         {parts, splits, weights, biases, static_cast<T*>(weight), static_cast<T*>(bias)}, stream);
 }
 
@@ -95,7 +95,7 @@ void last_backward(const ResidualNetworkCuda& p, const uint16_t* grad, const uin
         splits = std::min(kMostSplits, (pixels + Kernel::kThreads - 1) / Kernel::kThreads);
         const int64_t groups = p.blocks.channels / (8 * Kernel::kEights);
         simt::launch<Kernel>(
-            kBackward, splits * groups,
+            kNetworkBackward, splits * groups,
             {grad, p.tanh ? y : nullptr, x, p.last, to.blocks.x, to.blocks.parts, pixels,
              p.blocks.height * p.blocks.width, channels_of(p), static_cast<int>(splits)},
             stream);
@@ -113,7 +113,7 @@ void first_backward(const ResidualNetworkCuda& p, const void* images, const uint
         const Tiling tiling = tiling_of<Kernel>(p);
         splits = std::min<int64_t>(kMostSplits, tiling.tiles);
         const int64_t groups = p.blocks.channels / (8 * Kernel::kEights);
-        simt::launch<Kernel>(kBackward, splits * groups,
+        simt::launch<Kernel>(kNetworkBackward, splits * groups,
                              {images_of(p, images), grad, to.blocks.parts, channels_of(p), tiling,
                               static_cast<int>(splits)},
                              stream);
@@ -128,7 +128,7 @@ void first_backward(const ResidualNetworkCuda& p, const void* images, const uint
         const Tiling tiling =
             tiling_of(p.blocks.images, height_of(p), width_of(p), Kernel::kPixels, 1 << 20, false);
         simt::launch<Kernel>(
-            kBackward, tiling.tiles,
+            kNetworkBackward, tiling.tiles,
             {images_of(p, images), grad, p.first, to.images, channels_of(p), tiling}, stream);
     });
 }
