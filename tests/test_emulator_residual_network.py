@@ -310,6 +310,8 @@ def test_bytes(emulator: Any) -> None:
     emulator.reset_counters()
     made.backward(bf16(1, 1, h, w), of_images=False)
     network = emulator.counters()
+    made.backward(bf16(1, 1, h, w))
+    twice = emulator.counters()
     emulator.reset_counters()
     _blocks_cuda.backward(read[1], *read, made.maps[1:-1], weights, False, 4)
     blocks = emulator.counters()
@@ -320,6 +322,10 @@ def test_bytes(emulator: Any) -> None:
     last = size + 2 * 2 * pixels + last_blocks * 256 * of_thread
     assert beyond("bytes_read") == last + 2 * size + images + last_parts + first_parts - 2 * size
     assert beyond("launches") == 3
+    # The gradient of the images: the rows around its two tiles are read twice, too.
+    of_images = {what: twice[what] - 2 * network[what] for what in twice}
+    assert of_images["bytes_read"] == size // h * (h + 2) + tiles * 4 * 9 * c
+    assert of_images["bytes_written"] == 4 * pixels and of_images["launches"] == 1
 
 
 def test_fakes_have_the_shapes_and_strides_of_the_real_ones(emulator: Any) -> None:
