@@ -8,8 +8,13 @@ namespace simgan_fast {
 namespace {
 
 constexpr char kNetwork[] = "residual_network", kNetworkBackward[] = "residual_network_backward";
-// As many blocks as a large GPU takes at once: the same on every GPU.
+
+// The splits of a sum over `rounds` rounds of a block: as many as a large GPU takes at once, but
+// none of a single round, as each leaves a part to be added. The same on every GPU.
 constexpr int64_t kMostSplits = 256;
+int64_t splits_of(int64_t rounds) {
+    return std::min(kMostSplits, (rounds + 1) / 2);
+}
 
 int height_of(const ResidualNetworkCuda& p) {
     return static_cast<int>(p.blocks.height);
@@ -92,7 +97,7 @@ void last_backward(const ResidualNetworkCuda& p, const uint16_t* grad, const uin
     int64_t splits = 0;
     choose<LastBackward>(p.out_channels, p.blocks.channels, [&](auto kernel) {
         using Kernel = decltype(kernel);
-        splits = std::min(kMostSplits, (pixels + Kernel::kThreads - 1) / Kernel::kThreads);
+        splits = splits_of((pixels + Kernel::kThreads - 1) / Kernel::kThreads);
         const int64_t groups = p.blocks.channels / (8 * Kernel::kEights);
         simt::launch<Kernel>(
             kNetworkBackward, splits * groups,
@@ -111,7 +116,7 @@ void first_backward(const ResidualNetworkCuda& p, const void* images, const uint
     choose<FirstWeights>(p.in_channels, p.blocks.channels, [&](auto kernel) {
         using Kernel = decltype(kernel);
         const Tiling tiling = tiling_of<Kernel>(p);
-        splits = std::min<int64_t>(kMostSplits, tiling.tiles);
+        splits = splits_of(tiling.tiles);
         const int64_t groups = p.blocks.channels / (8 * Kernel::kEights);
         simt::launch<Kernel>(kNetworkBackward, splits * groups,
                              {images_of(p, images), grad, to.blocks.parts, channels_of(p), tiling,
