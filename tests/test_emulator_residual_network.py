@@ -24,9 +24,9 @@ OP = sys.modules["simgan_fast.ops.residual_network"]  # the name is that of the 
 BF16_ULP = 2.0**-8  # half the distance of two neighbours, relative
 SUM = 2e-6  # sums of float32, relative to the largest value
 
-# n, c_in, c, h, w, c_out: one pixel; channels in three groups of 16, rows that are no whole run, splits of which the last
-# is shorter; three channels in, one out, a side of two; two tiles across, of an odd width; more rows than a tile; two
-# groups of 64 channels; a side of three, where a pixel has reflections on both sides, in colour; the paper's eyes.
+# n, c_in, c, h, w, c_out: one pixel; channels in three groups of 16, rows that are no whole run, splits of which the
+# last is shorter; three channels in, one out, a side of two; two tiles across, of an odd width; more rows than a tile;
+# two groups of 64 channels; a side of three, where a pixel has reflections on both sides, in colour; the paper's eyes.
 SHAPES = [
     (1, 1, 16, 1, 1, 1),
     (9, 1, 48, 5, 9, 3),
