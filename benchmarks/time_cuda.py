@@ -1,12 +1,14 @@
 """Times the CUDA kernels beside torch: CUDA events, the L2 cache flushed before each, medians. For gpu.sh.
 
 The residual blocks beside torch in the same type, bfloat16 in channels-last memory: eager, and compiled with
-max-autotune; their results are compared first.
+max-autotune; and the whole refiner as it is trained, float32 images and weights under autocast to bfloat16. Their
+results are compared first.
 """
 
 from __future__ import annotations
 
 import argparse
+import itertools
 import json
 import statistics
 from collections.abc import Callable, Iterator
@@ -20,9 +22,11 @@ from simgan_fast.ops import (
     history_exchange,
     patch_cross_entropy,
     residual_blocks,
+    residual_network,
 )
 
 CHANNELS, BLOCKS = 64, 4  # the paper's refiner of eyes
+TRAINS = {"residual_blocks": " and gradients", "refiner": ", a step"}
 Case = tuple[str, int, Callable[[str], object]]  # name, bytes that it must move, the call
 
 
@@ -55,6 +59,14 @@ def cases(images: int, batch: int) -> list[Case]:
     ]
 
 
+def weight(shape: tuple[int, ...]) -> Tensor:
+    """Random, channels last where it has four dimensions."""
+    drawn = torch.randn(shape, device="cuda") * 0.2 / CHANNELS**0.5
+    return drawn.contiguous(
+        memory_format=torch.channels_last if drawn.ndim == 4 else torch.contiguous_format
+    )
+
+
 def refiner_body(batch: int, training: bool) -> tuple[float, dict[str, Callable[[], list[Tensor]]]]:
     """FLOP, and y, or y and all gradients, of the paper's residual blocks by "native", "reference" and "compiled"."""
     size = (batch, CHANNELS, 35, 55)
@@ -62,9 +74,7 @@ def refiner_body(batch: int, training: bool) -> tuple[float, dict[str, Callable[
     x = x.contiguous(memory_format=torch.channels_last).requires_grad_(training)
 
     def parameter(*shape: int) -> Tensor:
-        drawn = torch.randn(shape, device="cuda") * 0.2 / CHANNELS**0.5
-        memory = torch.channels_last if drawn.ndim == 4 else torch.contiguous_format
-        return drawn.bfloat16().contiguous(memory_format=memory).requires_grad_(training)
+        return weight(shape).bfloat16().requires_grad_(training)
 
     filters = (CHANNELS, CHANNELS, 3, 3)
     weights = [
@@ -91,6 +101,44 @@ def refiner_body(batch: int, training: bool) -> tuple[float, dict[str, Callable[
     }
 
 
+def refiner(batch: int, training: bool) -> tuple[float, dict[str, Callable[[], list[Tensor]]]]:
+    """The same of the paper's whole refiner; with gradients, those of its weights and their step down them."""
+    images, incoming = (torch.rand(batch, 1, 35, 55, device="cuda") * 2 - 1 for _ in range(2))
+    compiled = torch.compile(residual_network, mode="max-autotune-no-cudagraphs")
+    shapes: list[tuple[int, ...]] = [(CHANNELS, CHANNELS, 3, 3), (CHANNELS,)] * 2 * BLOCKS
+    shapes += [(CHANNELS, 1, 3, 3), (CHANNELS,), (1, CHANNELS, 1, 1), (1,)]
+    start = [weight(shape) for shape in shapes]
+
+    def by(run: Callable[..., Tensor], impl: str) -> Callable[[], list[Tensor]]:
+        flat = [tensor.clone().requires_grad_(training) for tensor in start]
+        blocks = [tuple(flat[i : i + 4]) for i in range(0, 4 * BLOCKS, 4)]
+        first, last = tuple(flat[-4:-2]), tuple(flat[-2:])
+        optimizer = torch.optim.SGD(flat, lr=1e-6)
+
+        def call() -> list[Tensor]:
+            with torch.autocast("cuda", torch.bfloat16):
+                y = run(images, first, blocks, last, impl=impl, tanh=True)
+            if not training:
+                return [y]
+            optimizer.zero_grad()
+            y.backward(incoming.to(y.dtype))
+            optimizer.step()
+            return [y.detach(), *(tensor.grad for tensor in flat if tensor.grad is not None)]
+
+        return call
+
+    # Each thrice with its gradients, but that of the images is not wanted.
+    of_blocks, of_first, of_last = 2 * BLOCKS * 2 * 9 * CHANNELS**2, 2 * 9 * CHANNELS, 2 * CHANNELS
+    of_pixel = of_blocks + of_first + of_last
+    if training:
+        of_pixel = 3 * of_blocks + 2 * of_first + 3 * of_last
+    return of_pixel * images.numel(), {
+        "native": by(residual_network, "native"),
+        "reference": by(residual_network, "reference"),
+        "compiled": by(compiled, "reference"),
+    }
+
+
 def compare(found: list[Tensor], expected: list[Tensor]) -> None:
     """An AssertionError unless the two differ by what bfloat16 and ReLUs near zero make of four blocks."""
     for i, (mine, theirs) in enumerate(zip(found, expected, strict=True)):
@@ -98,20 +146,23 @@ def compare(found: list[Tensor], expected: list[Tensor]) -> None:
         assert error < 0.1, f"result {i} differs by {error:.3f} of its norm"
 
 
-def time_blocks(small: bool) -> Iterator[dict[str, object]]:
-    """What refining and the gradients take, printed and given one by one."""
-    for training in (False, True):
-        for batch in (2,) if small else (32, 512):
-            flop, calls = refiner_body(batch, training)
-            if small:
-                del calls["compiled"]
-            compare(calls["native"](), calls["reference"]())
-            name = f"residual_blocks{' and gradients' if training else ''}, {batch}"
-            for impl, call in calls.items():
-                took = microseconds(call, 1 if small else 30)
-                rate = flop / took / 1e6
-                print(f"{name:36}{impl:11}{took:10.1f} us{rate:8.1f} TFLOP/s", flush=True)
-                yield {"op": name, "impl": impl, "us": took, "TFLOP_per_s": rate}
+def time_networks(small: bool) -> Iterator[dict[str, object]]:
+    """What refining and the gradients take, by the blocks and by the whole refiner, printed and given one by one."""
+    for (op, made), training, batch in itertools.product(
+        (("residual_blocks", refiner_body), ("refiner", refiner)),
+        (False, True),
+        (2,) if small else (32, 512),
+    ):
+        flop, calls = made(batch, training)
+        if small:
+            del calls["compiled"]
+        compare(calls["native"](), calls["reference"]())
+        name = f"{op}{TRAINS[op] if training else ''}, {batch}"
+        for impl, call in calls.items():
+            took = microseconds(call, 1 if small else 30)
+            rate = flop / took / 1e6
+            print(f"{name:36}{impl:11}{took:10.1f} us{rate:8.1f} TFLOP/s", flush=True)
+            yield {"op": name, "impl": impl, "us": took, "TFLOP_per_s": rate}
 
 
 def microseconds(call: Callable[[], object], rounds: int) -> float:
@@ -146,7 +197,7 @@ def main() -> None:
             took = microseconds(lambda c=call, i=impl: c(i), 1 if options.small else 30)
             print(f"{name:22}{impl:11}{took:10.1f} us{moved / took / 1e3:10.1f} GB/s", flush=True)
             keep({"op": name, "impl": impl, "us": took, "GB_per_s": moved / took / 1e3})
-    for result in time_blocks(options.small):
+    for result in time_networks(options.small):
         keep(result)
 
 

@@ -101,7 +101,8 @@ struct ResidualBlocksCudaGradients {
 
 int64_t residual_blocks_cuda_parts(const ResidualBlocksCuda& p);
 
-// The same bits on every GPU.
+// The same bits on every GPU. grad: of y. Null, between the ends of a refiner: to.x has it, before
+// the last ReLU, and gets that of x before the ReLU which x comes from.
 void residual_blocks_backward_cuda(const ResidualBlocksCuda& p, const uint16_t* grad,
                                    const uint16_t* x, const uint16_t* y, const uint16_t* maps,
                                    const ResidualBlocksCudaGradients& to, void* stream);

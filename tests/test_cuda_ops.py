@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import re
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 
 import pytest
 import torch
@@ -21,10 +23,12 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 from simgan_fast import _native
 from simgan_fast.errors import InputError
 from simgan_fast.ops import (
+    _choose,
     gather_normalize,
     history_exchange,
     patch_cross_entropy,
     residual_blocks,
+    residual_network,
 )
 
 NO_GPU = "no GPU" if not torch.cuda.is_available() else _native.cuda_obstacle()
@@ -89,20 +93,89 @@ def test_residual_blocks_on_fake_tensors() -> None:
         assert bias.shape == (4, 32) and bias.is_cuda
 
 
-@pytest.mark.usefixtures("pretended")
-def test_residual_blocks_take_the_type_of_autocast() -> None:
+@contextmanager
+def bf16_autocast() -> Iterator[None]:
+    """As torch.autocast, which itself would look for a GPU."""
     enabled, dtype = torch.is_autocast_enabled("cuda"), torch.get_autocast_dtype("cuda")
     try:
-        # torch.autocast itself would look for a GPU.
         torch.set_autocast_dtype("cuda", torch.bfloat16)
         torch.set_autocast_enabled("cuda", True)
-        with FakeTensorMode():
-            x = torch.empty(2, 32, 9, 7, device="cuda")
-            y = residual_blocks(x, blocks(32, torch.float32), impl="native")
-            assert y.dtype == torch.bfloat16
+        yield
     finally:
         torch.set_autocast_enabled("cuda", enabled)
         torch.set_autocast_dtype("cuda", dtype)
+
+
+@pytest.mark.usefixtures("pretended")
+def test_residual_blocks_take_the_type_of_autocast() -> None:
+    with bf16_autocast(), FakeTensorMode():
+        x = torch.empty(2, 32, 9, 7, device="cuda")
+        y = residual_blocks(x, blocks(32, torch.float32), impl="native")
+        assert y.dtype == torch.bfloat16
+
+
+def ends(
+    channels: int, dtype: torch.dtype, images: int = 1, size: int = 3, device: str = "cuda"
+) -> tuple[tuple[torch.Tensor, torch.Tensor], tuple[torch.Tensor, torch.Tensor]]:
+    """A first and a last convolution, of `images` channels of the images."""
+    first = torch.randn(channels, images, size, size, device=device) * 0.5
+    last = torch.randn(images, channels, 1, 1, device=device) / channels
+    biases = (torch.randn(each, device=device).to(dtype) for each in (channels, images))
+    return (first.to(dtype), next(biases)), (last.to(dtype), next(biases))
+
+
+@pytest.mark.usefixtures("pretended")
+def test_residual_network_on_fake_tensors() -> None:
+    with FakeTensorMode():
+        first, last = ends(32, torch.float32, images=3)
+        inner = blocks(32, torch.float32)
+        for dtype in (torch.float32, torch.bfloat16):
+            images = torch.empty(2, 3, 9, 7, dtype=dtype, device="cuda")
+            with bf16_autocast():
+                y = residual_network(images, first, inner, last, impl="native", tanh=True)
+            assert y.shape == images.shape and y.dtype == torch.bfloat16 and y.is_cuda
+            # The op itself: autograd does not run on such tensors where there is no GPU.
+            maps = torch.empty(5, 2, 9, 7, 32, dtype=torch.bfloat16, device="cuda")
+            flat = [tensor for part in (*inner, first, last) for tensor in part]
+            backward = torch.ops.simgan_fast.residual_network_backward
+            gradients = backward(y, images, maps, flat, True, 4, y, True)
+            assert gradients[0].dtype == dtype and gradients[0].shape == images.shape
+            assert all(each.dtype == torch.float32 and each.is_cuda for each in gradients[1:])
+            shapes = [tuple(each.shape) for each in gradients[1:]]
+            assert shapes[2:] == [(32, 3, 3, 3), (32,), (3, 1, 1, 32), (3,)]
+
+
+@pytest.mark.usefixtures("pretended")
+@pytest.mark.parametrize(
+    ("channels", "images", "size", "dtype", "reason"),
+    [
+        (32, 1, 3, torch.float32, r"torch\.float32 on cuda, only for"),
+        (32, 2, 3, torch.bfloat16, "2 to 2 channels on cuda, only for 1 and 3"),
+        (32, 1, 7, torch.bfloat16, "7x7 filters on cuda"),
+        (24, 1, 3, torch.bfloat16, "24 channels on cuda"),
+    ],
+    ids=str,
+)
+def test_what_residual_network_leaves_to_the_twin(
+    channels: int,
+    images: int,
+    size: int,
+    dtype: torch.dtype,
+    reason: str,
+    caplog: pytest.LogCaptureFixture,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(_choose, "_said", set())
+    with FakeTensorMode(), caplog.at_level("INFO", "simgan_fast.ops"):
+        x = torch.empty(2, images, 9, 7, dtype=dtype, device="cuda")
+        first, last = ends(channels, dtype, images, size)
+        inner = blocks(channels, dtype, size=size)
+        with pytest.raises(InputError, match=rf"impl='native' cannot run here: .*{reason}"):
+            residual_network(x, first, inner, last, impl="native")
+        for _ in range(2):
+            assert residual_network(x, first, inner, last, tanh=True).dtype == dtype
+    said = [text for text in caplog.messages if text.startswith("residual_network: plain PyTorch")]
+    assert len(said) == 1 and re.search(reason, said[0])
 
 
 @pytest.mark.usefixtures("pretended")
@@ -218,6 +291,51 @@ def test_residual_blocks_on_a_gpu(shape: tuple[int, ...], padding_mode: str) -> 
     flat = [tensor.detach() for block in weights for tensor in block]
     ops, reflect = torch.ops.simgan_fast, padding_mode == "reflect"
     torch.library.opcheck(ops.residual_blocks.default, (x.detach(), flat, reflect, 4, True))
+
+
+# Images of one channel and of three, more tiles than a GPU has room for, other than 64 channels, an odd width of two.
+@needs_gpu
+@pytest.mark.parametrize("padding_mode", ["zeros", "reflect"])
+@pytest.mark.parametrize(
+    ("images", "channels"),
+    [((96, 1, 35, 55), 64), ((3, 3, 7, 57), 48), ((5, 3, 2, 3), 64), ((2, 1, 12, 9), 128)],
+    ids=str,
+)
+def test_residual_network_on_a_gpu(
+    images: tuple[int, ...], channels: int, padding_mode: str
+) -> None:
+    """Twice the same bits, and as near to float64 as torch's own bfloat16 is; under autocast, float32 images."""
+    first, last = ends(channels, torch.float32, images[1])
+    parts = [*blocks(channels, torch.float32), first, last]
+    x, incoming = (torch.randn(images, device="cuda").bfloat16() for _ in range(2))
+
+    def results(dtype: torch.dtype, impl: str, casts: bool) -> list[torch.Tensor]:
+        leaf = x.to(dtype).requires_grad_()
+        moved = [tuple(t.detach().to(dtype).requires_grad_() for t in part) for part in parts]
+        with torch.autocast("cuda", torch.bfloat16, enabled=casts):
+            y = residual_network(
+                leaf,
+                moved[-2],
+                moved[:-2],
+                moved[-1],
+                padding_mode=padding_mode,
+                impl=impl,
+                tanh=True,
+            )
+        flat = [tensor for part in moved for tensor in part]
+        return [y.detach(), *torch.autograd.grad(y, [leaf, *flat], incoming.to(y.dtype))]
+
+    found, again = (results(torch.float32, "native", True) for _ in range(2))
+    assert found[0].dtype == torch.bfloat16 and found[1].dtype == torch.float32
+    assert all(map(torch.equal, found, again))
+    exact = results(torch.float64, "reference", False)
+    theirs = results(torch.float32, "reference", True)
+    for mine, their, wanted in zip(found, theirs, exact, strict=True):
+        errors = [((each - wanted).norm() / wanted.norm()).item() for each in (mine, their)]
+        assert errors[0] < 1.5 * errors[1] + 1e-3, errors
+    flat = [tensor.detach() for part in parts for tensor in part]
+    op, reflect = torch.ops.simgan_fast.residual_network.default, padding_mode == "reflect"
+    torch.library.opcheck(op, (x.float(), flat, reflect, 4, True, True))
 
 
 @needs_gpu

@@ -39,6 +39,11 @@ REGISTERS = {
     "SumParts": 40,
     "Arrange": 32,
     "Fold": 40,
+    "First": 128,
+    "FirstWeights": 168,
+    "FirstInput": 168,
+    "Last": 128,
+    "LastBackward": 168,
 }
 
 

@@ -10,6 +10,7 @@
 #include "history_exchange.h"
 #include "patch_cross_entropy.h"
 #include "residual_blocks.h"
+#include "residual_network.h"
 
 namespace py = pybind11;
 using namespace simgan_fast;
@@ -113,6 +114,51 @@ void residual_blocks_backward(int device, uintptr_t stream, const BlockSizes& si
                                   at<void>(stream));
 }
 
+// Channels of images in and out, whether images are bf16, whether there is a tanh.
+using EndSizes = std::array<int64_t, 4>;
+// Weight and bias of the first and the last convolution, floats.
+using EndWeights = std::array<uintptr_t, 4>;
+
+ResidualNetworkCuda network_of(const ResidualBlocksCuda& blocks, const EndSizes& s,
+                               const EndWeights& w = {}) {
+    return {blocks,          s[0],      s[1],     at<float>(w[0]), at<float>(w[1]), at<float>(w[2]),
+            at<float>(w[3]), s[2] != 0, s[3] != 0};
+}
+
+void residual_network(int device, uintptr_t stream, const BlockSizes& sizes, uintptr_t weights,
+                      bool bf16_weights, uintptr_t arranged, uintptr_t biases,
+                      const EndSizes& end_sizes, const EndWeights& ends, uintptr_t images,
+                      uintptr_t maps, bool keep, uintptr_t y) {
+    const DeviceGuard guard("residual_network", device);
+    auto blocks = blocks_of(sizes, weights, bf16_weights, arranged);
+    blocks.biases = at<float>(biases);
+    residual_network_cuda(network_of(blocks, end_sizes, ends), at<void>(images), at<uint16_t>(maps),
+                          keep, at<uint16_t>(y), at<void>(stream));
+}
+
+int64_t residual_network_parts(const BlockSizes& sizes, const EndSizes& end_sizes) {
+    return residual_network_cuda_parts(network_of(blocks_of(sizes), end_sizes));
+}
+
+// to: gradients of the images or 0, of weights and biases of the blocks, of the first
+// convolution's, of the last one's; then working memory: x, hidden, padded, parts.
+void residual_network_backward(int device, uintptr_t stream, const BlockSizes& sizes,
+                               uintptr_t weights, bool bf16_weights, uintptr_t arranged,
+                               const EndSizes& end_sizes, const EndWeights& ends, uintptr_t grad,
+                               uintptr_t images, uintptr_t y, uintptr_t maps,
+                               const std::array<uintptr_t, 11>& to) {
+    const DeviceGuard guard("residual_network_backward", device);
+    const auto blocks = blocks_of(sizes, weights, bf16_weights, arranged);
+    const ResidualBlocksCudaGradients of_blocks{at<uint16_t>(to[7]), at<void>(to[1]),
+                                                at<void>(to[2]),     at<uint16_t>(to[8]),
+                                                at<uint16_t>(to[9]), at<float>(to[10])};
+    residual_network_backward_cuda(network_of(blocks, end_sizes, ends), at<uint16_t>(grad),
+                                   at<void>(images), at<uint16_t>(y), at<uint16_t>(maps),
+                                   {of_blocks, at<void>(to[0]), at<void>(to[3]), at<void>(to[4]),
+                                    at<void>(to[5]), at<void>(to[6])},
+                                   at<void>(stream));
+}
+
 }  // namespace
 
 PYBIND11_MODULE(_cuda, m) {
@@ -126,4 +172,7 @@ PYBIND11_MODULE(_cuda, m) {
     m.def("residual_blocks", &residual_blocks, no_gil);
     m.def("residual_blocks_parts", &residual_blocks_parts);
     m.def("residual_blocks_backward", &residual_blocks_backward, no_gil);
+    m.def("residual_network", &residual_network, no_gil);
+    m.def("residual_network_parts", &residual_network_parts);
+    m.def("residual_network_backward", &residual_network_backward, no_gil);
 }

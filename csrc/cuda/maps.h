@@ -8,7 +8,15 @@
 namespace simgan_fast {
 namespace {
 
-constexpr int kTaps = 9;  // of a 3x3 filter
+constexpr int kTaps = 9;                 // of a 3x3 filter
+constexpr int kLarge = 64, kSmall = 16;  // channels that a block works on
+
+// A thread for each of `items`.
+template <typename Kernel>
+void launch_for_each(const char* op, int64_t items, const typename Kernel::Params& p,
+                     void* stream) {
+    simt::launch<Kernel>(op, (items + Kernel::kThreads - 1) / Kernel::kThreads, p, stream);
+}
 
 struct Maps {
     const uint16_t* values;  // [images, height, width, channels]

@@ -1,5 +1,6 @@
 // A row of residual blocks: a launch for each convolution, forward and backward.
 #include "cuda/convolution.h"
+#include "cuda/parts.h"
 #include "cuda/weight_gradient.h"
 #include "residual_blocks.h"
 
@@ -7,7 +8,6 @@ namespace simgan_fast {
 namespace {
 
 constexpr char kForward[] = "residual_blocks", kBackward[] = "residual_blocks_backward";
-constexpr int kLarge = 64, kSmall = 16;  // channels that a block computes
 
 bool is_large(const ResidualBlocksCuda& p) {
     return p.channels % kLarge == 0;
@@ -81,12 +81,6 @@ struct Fold {
         simt::store(reinterpret_cast<uint32_t*>(p.to + offset), simt::pack_bf16(sum[0], sum[1]));
     }
 };
-
-template <typename Kernel>
-void launch_for_each(const char* op, int64_t items, const typename Kernel::Params& p,
-                     void* stream) {
-    simt::launch<Kernel>(op, (items + Kernel::kThreads - 1) / Kernel::kThreads, p, stream);
-}
 
 template <int kOutputs>
 void convolve(const char* op, int64_t images, Convolution3x3 c, void* stream) {
@@ -237,10 +231,11 @@ void residual_blocks_backward_cuda(const ResidualBlocksCuda& p, const uint16_t* 
     const int64_t map = p.images * p.height * p.width * p.channels;
     const auto weights_of = p.bf16_weights ? weight_gradient<uint16_t> : weight_gradient<float>;
     // to.x is the gradient of the second sum of a block before its ReLU, from block to block.
-    launch_for_each<Fold>(kBackward, map / 2,
-                          {grad, 0, nullptr, y, to.x, p.images, static_cast<int>(p.height),
-                           static_cast<int>(p.width), static_cast<int>(p.channels)},
-                          stream);
+    if (grad != nullptr)
+        launch_for_each<Fold>(kBackward, map / 2,
+                              {grad, 0, nullptr, y, to.x, p.images, static_cast<int>(p.height),
+                               static_cast<int>(p.width), static_cast<int>(p.channels)},
+                              stream);
     for (int64_t block = p.blocks - 1; block >= 0; --block) {
         const int64_t first = 2 * block, second = first + 1;
         const uint16_t* hidden = maps + first * map;
@@ -248,7 +243,8 @@ void residual_blocks_backward_cuda(const ResidualBlocksCuda& p, const uint16_t* 
         weights_of(p, hidden, to.x, second, to, stream);
         gradient_of_input(p, to.x, second, nullptr, hidden, to, to.hidden, stream);
         weights_of(p, read, to.hidden, first, to, stream);
-        gradient_of_input(p, to.hidden, first, to.x, block == 0 ? nullptr : read, to, to.x, stream);
+        const bool relu = block > 0 || grad == nullptr;  // what was read went through one
+        gradient_of_input(p, to.hidden, first, to.x, relu ? read : nullptr, to, to.x, stream);
     }
 }
 

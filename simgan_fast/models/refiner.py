@@ -95,8 +95,7 @@ class Refiner(nn.Module):
         first, last = _weights(self.first), _weights(self.last)
         blocks = [block.parameters_in_order() for block in self._blocks()]
         mode = self.config.padding_mode
-        refined = residual_network(images, first, blocks, last, padding_mode=mode)
-        return torch.tanh(refined)
+        return residual_network(images, first, blocks, last, padding_mode=mode, tanh=True)
 
     def _blocks(self) -> list[ResidualBlock]:
         return [block for block in self.blocks if isinstance(block, ResidualBlock)]

@@ -27,8 +27,13 @@ def dtype(x: Tensor) -> torch.dtype:
     return x.dtype
 
 
-def obstacle(x: Tensor, weights: Sequence[Tensor], padding_mode: str, impl: str) -> str | None:
-    """Why the kernels cannot run on x [n, c, h, w] and weights and biases in turn, or None."""
+def obstacle(
+    x: Tensor, weights: Sequence[Tensor], channels: int, padding_mode: str, impl: str
+) -> str | None:
+    """Why the kernels cannot run on images x [n, ., h, w] with maps of `channels`, or None.
+
+    weights: weights and biases in turn.
+    """
     size, of_weights = weights[0].shape[-1], weights[0].dtype
     if _winograd.algorithm() == "direct" and impl == "auto":
         return "SIMGAN_FAST_CONV is direct"
@@ -40,8 +45,10 @@ def obstacle(x: Tensor, weights: Sequence[Tensor], padding_mode: str, impl: str)
         return "weights and biases are not all of one type and on the device of x"
     if size != 3:
         return f"there is no kernel for {size}x{size} filters on cuda, only for 3x3"
-    if x.shape[1] % CHANNELS:
-        return f"there is no kernel for {x.shape[1]} channels on cuda, only for multiples of {CHANNELS}"
+    if channels % CHANNELS:
+        return (
+            f"there is no kernel for {channels} channels on cuda, only for multiples of {CHANNELS}"
+        )
     return _winograd.size_obstacle(x, padding_mode, size)
 
 
@@ -59,9 +66,9 @@ def forward(
     y, maps = _winograd.empty_channels_last(x), x.new_empty(maps_shape(x, weights, keep))
     hidden = maps if keep else torch.empty_like(x)
     biases = torch.stack(weights[1::2]).float()
-    arguments, _held = _arguments(x, weights, reflect)
+    common, _held = arguments(_sizes(x), weights, reflect)
     addresses = (biases.data_ptr(), x.data_ptr(), hidden.data_ptr())
-    _native.CUDA.residual_blocks(*place(x), *arguments, *addresses, keep, y.data_ptr())
+    _native.CUDA.residual_blocks(*place(x), *common, *addresses, keep, y.data_ptr())
     return y, maps
 
 
@@ -78,9 +85,9 @@ def backward(
     assert x is not None
     grad, x, y, maps = _aligned(grad), _aligned(x), _aligned(y), maps.contiguous()
     gradients = (_winograd.empty_channels_last(x), *_winograd.empty_block_gradients(weights))
-    arguments, _held = _arguments(x, weights, reflect)
+    common, _held = arguments(_sizes(x), weights, reflect)
     n, c, h, w = x.shape
-    parts = _native.CUDA.residual_blocks_parts(arguments[0])
+    parts = _native.CUDA.residual_blocks_parts(common[0])
     scratch = (
         torch.empty_like(x),
         x.new_empty((n, h + 2, w + 2, c) if reflect else (0,)),
@@ -88,20 +95,24 @@ def backward(
     )
     addresses = (grad.data_ptr(), x.data_ptr(), y.data_ptr(), maps.data_ptr())
     to = [tensor.data_ptr() for tensor in (*gradients, *scratch)]
-    _native.CUDA.residual_blocks_backward(*place(x), *arguments, *addresses, to)
+    _native.CUDA.residual_blocks_backward(*place(x), *common, *addresses, to)
     return gradients
 
 
-def _arguments(
-    x: Tensor, weights: Sequence[Tensor], reflect: bool
+def arguments(
+    nhwc: Sequence[int], weights: Sequence[Tensor], reflect: bool
 ) -> tuple[tuple[Any, ...], tuple[Tensor, ...]]:
-    """What forward and backward have in common, with the tensors whose addresses it has."""
-    n, c, h, w = x.shape
+    """What forward and backward on maps [n, h, w, c] have in common, with the tensors whose addresses it has."""
     stacked = torch.stack(tuple(weights[::2])).contiguous()  # [2 k, c, c, 3, 3]
     arranged = torch.empty_like(stacked, dtype=torch.bfloat16)
-    sizes = (n, h, w, c, len(weights) // 4, int(reflect))
+    sizes = (*nhwc, len(weights) // 4, int(reflect))
     bf16 = stacked.dtype is torch.bfloat16
     return (sizes, stacked.data_ptr(), bf16, arranged.data_ptr()), (stacked, arranged)
+
+
+def _sizes(x: Tensor) -> tuple[int, int, int, int]:
+    n, c, h, w = x.shape
+    return n, h, w, c
 
 
 def _aligned(x: Tensor) -> Tensor:

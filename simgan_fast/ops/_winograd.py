@@ -167,6 +167,22 @@ def empty_block_gradients(weights: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
     )
 
 
+def empty_network_gradients(
+    images: Tensor, weights: Sequence[Tensor], of_images: bool
+) -> tuple[Tensor, ...]:
+    """Of the images, or nothing, of the blocks' weights and biases, and of the ends', input channel last."""
+    (first, first_bias, last, last_bias), blocks = weights[-4:], weights[:-4]
+    channels, in_channels, size, _ = first.shape
+    return (
+        images.new_empty(images.shape if of_images else (0,)),
+        *empty_block_gradients(blocks),
+        first.new_empty((channels, size, size, in_channels)),
+        first.new_empty(first_bias.shape),
+        first.new_empty((last.shape[0], 1, 1, channels)),
+        first.new_empty(last_bias.shape),
+    )
+
+
 def unpacked(grad_weights: Tensor, grad_biases: Tensor) -> list[Tensor]:
     """The gradients one by one, as views in the layout of channels-last weights, which take them without a copy."""
     gradients: list[Tensor] = []

@@ -60,10 +60,9 @@ def residual_blocks(
     """
     flat = [tensor for block in weights for tensor in block]
     reflect = padding_mode == "reflect"
-    at_once = _winograd.usual(impl, padding_mode, tile) and len(flat) == 4 * len(weights)
-    if not (at_once and C.residual_blocks_fit(x, flat, False, reflect)) and not _natively(
-        x, weights, flat, padding_mode, impl, tile
-    ):
+    usual = _winograd.usual(impl, padding_mode, tile) and len(flat) == 4 * len(weights)
+    usual = usual and not _blocks_cuda.takes(x) and C.residual_blocks_fit(x, flat, False, reflect)
+    if not usual and not _natively(x, weights, flat, padding_mode, impl, tile):
         largest = max(weight.shape[-1] for weight in flat[::2])
         _winograd.check_for_torch("residual_blocks", x, flat, padding_mode, largest // 2 + 1)
         return _residual_blocks_reference(x, weights, padding_mode)
@@ -104,7 +103,7 @@ def _obstacle(x: Tensor, flat: Sequence[Tensor], padding_mode: str, impl: str) -
         if weight.shape != shape:
             return "there is no kernel for filters of different sizes"
     if _blocks_cuda.takes(x):
-        return _blocks_cuda.obstacle(x, flat, padding_mode, impl)
+        return _blocks_cuda.obstacle(x, flat, x.shape[1], padding_mode, impl)
     return _winograd.obstacle(x, flat, x.shape[1], padding_mode, impl, shape[-1])
 
 

@@ -12,7 +12,7 @@ from torch.nn import functional as F
 
 from simgan_fast._native import C
 from simgan_fast.errors import InputError
-from simgan_fast.ops import _winograd
+from simgan_fast.ops import _blocks_cuda, _network_cuda, _winograd
 from simgan_fast.ops._choose import past_dispatcher, use_native
 from simgan_fast.ops.residual_blocks import (
     Block,
@@ -33,25 +33,30 @@ def residual_network(
     padding_mode: str = "zeros",
     impl: str = "auto",
     tile: int | None = None,
+    tanh: bool = False,
 ) -> Tensor:
-    """Conv and ReLU, k residual blocks, conv 1x1: the refiner without its tanh.
+    """Conv and ReLU, k residual blocks, conv 1x1 and perhaps tanh: the refiner.
 
-    With 3x3 filters the native kernel takes an image from its pixels to its refined pixels while it is in cache.
+    With 3x3 filters the native kernel of the CPU takes an image from its pixels to its refined pixels while it is in
+    cache. On CUDA in bfloat16 the two ends are a launch each before and after those of `residual_blocks`.
 
     Args:
-        images: [n, c_in, h, w], of any float type; the native kernel takes float32 on the CPU, c_in at most 8.
+        images: [n, c_in, h, w], of any float type; the native kernel takes float32 on the CPU, c_in and c_out at most
+            8; on CUDA bfloat16, or float32 under autocast to bfloat16, c_in and c_out 1 or 3, k = 3.
         first: (weight [c, c_in, k, k], bias [c]), k = 3 or 7.
         blocks: as in `residual_blocks`, of c channels.
         last: (weight [c_out, c, 1, 1], bias [c_out]).
         padding_mode, impl, tile: as in `residual_blocks`.
+        tanh: whether the last convolution's output goes through tanh, as the refiner's does.
 
     Returns:
-        [n, c_out, h, w].
+        [n, c_out, h, w]; of autocast's type under autocast.
 
     Raises:
         InputError: as `residual_blocks`; shapes of the ends that do not fit.
 
-    Where the gradient of the images themselves is wanted, the ends run on torch and the blocks as `residual_blocks`.
+    Where the gradient of the images themselves is wanted on the CPU, the ends run on torch and the blocks as
+    `residual_blocks`.
 
     >>> c = 64
     >>> block = (torch.zeros(c, c, 3, 3), torch.zeros(c), torch.zeros(c, c, 3, 3), torch.zeros(c))
@@ -61,33 +66,38 @@ def residual_network(
     """
     flat = [tensor for pair in (*blocks, first, last) for tensor in pair]
     reflect, differentiable = padding_mode == "reflect", torch.is_grad_enabled()
-    at_once = _winograd.usual(impl, padding_mode, tile) and len(flat) == 4 * (len(blocks) + 1)
-    at_once = at_once and C.residual_blocks_fit(images, flat, True, reflect)
-    if not at_once:
+    on_cuda = _blocks_cuda.takes(images)
+    usual = _winograd.usual(impl, padding_mode, tile) and len(flat) == 4 * (len(blocks) + 1)
+    usual = usual and not on_cuda and C.residual_blocks_fit(images, flat, True, reflect)
+    if not usual:
         _check(images, first, last, padding_mode)
-    if (images.requires_grad and differentiable) or not (
-        at_once or _natively(images, flat, padding_mode, impl)
+    if (images.requires_grad and differentiable and not on_cuda) or not (
+        usual or _natively(images, flat, padding_mode, impl)
     ):
         least = first[0].shape[-1] // 2 + 1
         _winograd.check_for_torch("residual_network", images, (*first, *last), padding_mode, least)
-        return _composed(images, first, blocks, last, padding_mode, impl, tile)
+        return _composed(images, first, blocks, last, padding_mode, impl, tile, tanh)
     _winograd.check("residual_network", tile)
     tile = tile or _winograd.default_tile()
-    if differentiable and any(tensor.requires_grad for tensor in flat):
-        y: Tensor = _ResidualNetwork.apply(images, reflect, tile, *flat)  # type: ignore[no-untyped-call]
+    if differentiable and any(tensor.requires_grad for tensor in (images, *flat)):
+        y: Tensor = _ResidualNetwork.apply(images, reflect, tile, tanh, *flat)  # type: ignore[no-untyped-call]
         return y
-    if past_dispatcher(images, flat):
-        return _run(images, flat, reflect, tile, None)
-    y, _ = _op(images, flat, reflect, tile, False)
+    if _at_once(images, flat):
+        return _run(images, flat, reflect, tile, None, tanh)
+    y, _ = _op(images, flat, reflect, tile, False, tanh)
     return y
 
 
 def _natively(images: Tensor, flat: list[Tensor], padding_mode: str, impl: str) -> bool:
     """Whether the native kernel takes them; says why not."""
-    # On CUDA the blocks alone have kernels, and say themselves whether they take them.
-    if impl == "reference" or (impl == "auto" and images.is_cuda):
+    if impl == "reference":
         return False
-    return use_native("residual_network", impl, _obstacle(images, flat, padding_mode, impl))
+    obstacle = _obstacle(images, flat, padding_mode, impl)
+    return use_native("residual_network", impl, obstacle, images.device)
+
+
+def _at_once(images: Tensor, weights: Sequence[Tensor]) -> bool:
+    return not _blocks_cuda.takes(images) and past_dispatcher(images, weights)
 
 
 def _check(
@@ -128,6 +138,8 @@ def _obstacle(images: Tensor, flat: Sequence[Tensor], padding_mode: str, impl: s
             return "the blocks have other channels, or filters of another size"
     if len(flat) == 4:
         return "there are no blocks"
+    if _blocks_cuda.takes(images):
+        return _network_cuda.obstacle(images, flat, padding_mode, impl)
     if not (0 < ins <= _MOST_CHANNELS and 0 < outs <= _MOST_CHANNELS):
         return f"there is no kernel for {ins} to {outs} channels, only for at most {_MOST_CHANNELS}"
     return _winograd.obstacle(images, flat, channels, padding_mode, impl, size)
@@ -141,17 +153,23 @@ def _composed(
     padding_mode: str,
     impl: str,
     tile: int | None,
+    tanh: bool,
 ) -> Tensor:
     """The ends by torch: the twin where impl is "reference", and the way with a gradient of the images."""
     hidden = F.relu(same_convolution(images, *first, padding_mode))
     hidden = residual_blocks(hidden, blocks, padding_mode=padding_mode, impl=impl, tile=tile)
-    return F.conv2d(hidden, *last)
+    y = F.conv2d(hidden, *last)
+    return torch.tanh(y) if tanh else y
 
 
-_SCHEMA = "(Tensor images, Tensor[] weights, bool reflect, int tile, bool keep) -> (Tensor, Tensor)"
+_SCHEMA = (
+    "(Tensor images, Tensor[] weights, bool reflect, int tile, bool keep, bool tanh=False)"
+    " -> (Tensor, Tensor)"
+)
+# y: where it went through tanh. of_images: their gradient comes first, which only CUDA gives; else that is empty.
 _BACKWARD_SCHEMA = (
-    "(Tensor grad, Tensor images, Tensor maps, Tensor[] weights, bool reflect, int tile)"
-    " -> (Tensor, Tensor, Tensor, Tensor, Tensor, Tensor)"
+    "(Tensor grad, Tensor images, Tensor maps, Tensor[] weights, bool reflect, int tile, Tensor? y=None,"
+    " bool of_images=False) -> (Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor)"
 )
 torch.library.define("simgan_fast::residual_network", _SCHEMA)
 torch.library.define("simgan_fast::residual_network_backward", _BACKWARD_SCHEMA)
@@ -172,48 +190,65 @@ def _number(weights: list[Tensor]) -> int:
 
 
 def _fake(
-    images: Tensor, weights: list[Tensor], reflect: bool, tile: int, keep: bool
+    images: Tensor, weights: list[Tensor], reflect: bool, tile: int, keep: bool, tanh: bool = False
 ) -> tuple[Tensor, Tensor]:
-    shape = _winograd.maps_shape(images, weights, _number(weights), tile, keep)
-    return _empty_output(images, weights), images.new_empty(shape)
+    y, number = _empty_output(images, weights), _number(weights)
+    if _blocks_cuda.takes(images):
+        shape = _network_cuda.maps_shape(images, weights, number, keep)
+        return y.to(_network_cuda.DTYPE), images.new_empty(shape, dtype=_network_cuda.DTYPE)
+    return y, images.new_empty(_winograd.maps_shape(images, weights, number, tile, keep))
 
 
 def _run(
-    images: Tensor, weights: list[Tensor], reflect: bool, tile: int, maps: Tensor | None
+    images: Tensor,
+    weights: list[Tensor],
+    reflect: bool,
+    tile: int,
+    maps: Tensor | None,
+    tanh: bool,
 ) -> Tensor:
     images = images.contiguous()
     y = _empty_output(images, weights)
     C.residual_blocks(images, y, maps, weights, True, reflect, tile, torch.get_num_threads())
-    return y
+    return y.tanh_() if tanh else y
 
 
 def _cpu(
-    images: Tensor, weights: list[Tensor], reflect: bool, tile: int, keep: bool
+    images: Tensor, weights: list[Tensor], reflect: bool, tile: int, keep: bool, tanh: bool = False
 ) -> tuple[Tensor, Tensor]:
     maps = _winograd.kept_memory(images, weights, _number(weights), tile, keep)
-    return _run(images, weights, reflect, tile, maps if keep else None), maps
+    return _run(images, weights, reflect, tile, maps if keep else None, tanh), maps
 
 
 def _fake_backward(
-    grad: Tensor, images: Tensor, maps: Tensor, weights: list[Tensor], reflect: bool, tile: int
+    grad: Tensor,
+    images: Tensor,
+    maps: Tensor,
+    weights: list[Tensor],
+    reflect: bool,
+    tile: int,
+    y: Tensor | None = None,
+    of_images: bool = False,
 ) -> tuple[Tensor, ...]:
-    (first, first_bias, last, last_bias), blocks = weights[-4:], weights[:-4]
-    channels, in_channels, size, _ = first.shape
-    return (
-        *_winograd.empty_block_gradients(blocks),
-        first.new_empty((channels, size, size, in_channels)),
-        first.new_empty(first_bias.shape),
-        first.new_empty((last.shape[0], 1, 1, channels)),
-        first.new_empty(last_bias.shape),
-    )
+    return _winograd.empty_network_gradients(images, weights, of_images)
 
 
 def _backward_cpu(
-    grad: Tensor, images: Tensor, maps: Tensor, weights: list[Tensor], reflect: bool, tile: int
+    grad: Tensor,
+    images: Tensor,
+    maps: Tensor,
+    weights: list[Tensor],
+    reflect: bool,
+    tile: int,
+    y: Tensor | None = None,
+    of_images: bool = False,
 ) -> tuple[Tensor, ...]:
+    assert not of_images
+    if y is not None:
+        grad = torch.ops.aten.tanh_backward(grad, y)
     grad, images, maps = grad.contiguous(), images.contiguous(), maps.contiguous()
-    gradients = _fake_backward(grad, images, maps, weights, reflect, tile)
-    to, threads = [None, *gradients], torch.get_num_threads()
+    gradients = _winograd.empty_network_gradients(images, weights, of_images)
+    to, threads = [None, *gradients[1:]], torch.get_num_threads()
     C.residual_blocks_backward(grad, images, None, maps, weights, True, reflect, tile, threads, to)
     return gradients
 
@@ -222,14 +257,18 @@ torch.library.register_fake("simgan_fast::residual_network", _fake)
 torch.library.register_fake("simgan_fast::residual_network_backward", _fake_backward)
 torch.library.impl("simgan_fast::residual_network", "CPU", _cpu)
 torch.library.impl("simgan_fast::residual_network_backward", "CPU", _backward_cpu)
+torch.library.impl("simgan_fast::residual_network", "CUDA", _network_cuda.forward)
+torch.library.impl("simgan_fast::residual_network_backward", "CUDA", _network_cuda.backward)
 
 
 class _ResidualNetwork(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: Any, images: Tensor, reflect: bool, tile: int, *weights: Tensor) -> Tensor:
-        run = _cpu if past_dispatcher(images, weights) else _op
-        y, maps = run(images, list(weights), reflect, tile, True)
-        ctx.save_for_backward(images, maps, *weights)
+    def forward(
+        ctx: Any, images: Tensor, reflect: bool, tile: int, tanh: bool, *weights: Tensor
+    ) -> Tensor:
+        run = _cpu if _at_once(images, weights) else _op
+        y, maps = run(images, list(weights), reflect, tile, True, tanh)
+        ctx.save_for_backward(images, maps, y if tanh else None, *weights)
         ctx.reflect, ctx.tile = reflect, tile
         result: Tensor = y
         return result
@@ -237,10 +276,11 @@ class _ResidualNetwork(torch.autograd.Function):
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
-        images, maps, *weights = ctx.saved_tensors
-        run = _backward_cpu if past_dispatcher(grad, (images, *weights)) else _backward_op
-        grad_weights, grad_biases, first, first_bias, last, last_bias = run(
-            grad, images, maps, weights, ctx.reflect, ctx.tile
+        images, maps, y, *weights = ctx.saved_tensors
+        run = _backward_cpu if _at_once(grad, (images, *weights)) else _backward_op
+        of_images, grad_weights, grad_biases, first, first_bias, last, last_bias = run(
+            grad, images, maps, weights, ctx.reflect, ctx.tile, y, ctx.needs_input_grad[0]
         )
         ends = (first.permute(0, 3, 1, 2), first_bias, last.permute(0, 3, 1, 2), last_bias)
-        return None, None, None, *_winograd.unpacked(grad_weights, grad_biases), *ends
+        inputs = (of_images if ctx.needs_input_grad[0] else None, None, None, None)
+        return *inputs, *_winograd.unpacked(grad_weights, grad_biases), *ends

@@ -1,10 +1,11 @@
-// The CUDA kernels of the residual blocks on memory of just the size that they ask for, for
-// AddressSanitizer; exits with 1 where a result was not written.
+// The CUDA kernels of the residual blocks and of the refiner's ends on memory of just the size that
+// they ask for, for AddressSanitizer; exits with 1 where a result was not written.
 #include <cmath>
 #include <cstdio>
 #include <memory>
 
 #include "cuda/residual_blocks.cu"
+#include "cuda/residual_network.cu"
 
 using namespace simgan_fast;
 
@@ -56,12 +57,52 @@ bool run(int64_t images, int64_t height, int64_t width, int64_t channels, bool r
            grad_bias.written();
 }
 
+// Images of bf16 with `ends` channels.
+bool run_network(int64_t images, int64_t height, int64_t width, int64_t channels, int64_t ends,
+                 bool reflect) {
+    constexpr int64_t kBlocks = 1;
+    const int64_t pixels = images * height * width, map = pixels * channels;
+    const int64_t weights = 2 * 9 * channels * channels, biases = 2 * channels;
+    const int64_t first = 9 * ends * channels, last = ends * channels;
+    const Values weight(weights, kSmallValue), arranged(weights, kNaN),
+        x(pixels * ends, kSmallValue);
+    const Values maps((2 * kBlocks + 1) * map, kNaN), y(pixels * ends, kNaN);
+    // Floats, each twice as large:
+    const Values bias(2 * biases, 0), first_weight(2 * first, kSmallValue);
+    const Values last_weight(2 * last, kSmallValue);
+    const auto floats = [](const Values& v) { return reinterpret_cast<float*>(v.get()); };
+    const ResidualBlocksCuda blocks{images,  height,       width, channels,     kBlocks,
+                                    reflect, weight.get(), true,  floats(bias), arranged.get()};
+    const ResidualNetworkCuda p{
+        blocks,       ends, ends, floats(first_weight), floats(bias), floats(last_weight),
+        floats(bias), true, true};
+    residual_network_cuda(p, x.get(), maps.get(), true, y.get(), nullptr);
+    const Values grad_weight(weights, kNaN), grad_bias(biases, kNaN), grad_x(map, kNaN);
+    const Values grad_images(pixels * ends, kNaN), hidden(map, kNaN);
+    const Values grad_first(first, kNaN), grad_first_bias(channels, kNaN);
+    const Values grad_last(last, kNaN), grad_last_bias(ends, kNaN);
+    const Values padded(reflect ? images * (height + 2) * (width + 2) * channels : 0, kNaN);
+    const Values parts(2 * residual_network_cuda_parts(p), kNaN);
+    residual_network_backward_cuda(p, x.get(), x.get(), y.get(), maps.get(),
+                                   {{grad_x.get(), grad_weight.get(), grad_bias.get(), hidden.get(),
+                                     padded.get(), floats(parts)},
+                                    grad_images.get(),
+                                    grad_first.get(),
+                                    grad_first_bias.get(),
+                                    grad_last.get(),
+                                    grad_last_bias.get()},
+                                   nullptr);
+    return maps.written() && y.written() && grad_images.written() && grad_first.written() &&
+           grad_first_bias.written() && grad_last.written() && grad_last_bias.written();
+}
+
 }  // namespace
 
 int main() {
     for (const bool reflect : {false, true})
         if (!run(2, 5, 3, 16, reflect) || !run(1, 3, 57, 16, reflect) ||
-            !run(1, 2, 2, 64, reflect)) {
+            !run(1, 2, 2, 64, reflect) || !run_network(2, 5, 3, 16, 3, reflect) ||
+            !run_network(1, 3, 57, 16, 1, reflect) || !run_network(1, 2, 2, 64, 1, reflect)) {
             std::puts("not all was written");
             return 1;
         }
