@@ -27,7 +27,7 @@ from simgan_fast.stalls import moved, reading
 DECODERS = ("auto", "pillow", "dali")
 WORTH_DALI = 2000  # large files; fewer are decoded before DALI has begun (0.3 s)
 LARGE = 128 * 128  # pixels
-CHUNK = 1024  # images at most that a process hands over at a time
+CHUNK = 512  # images at most that a process hands over at a time
 CHUNK_BYTES = 8 << 20  # of their pixels
 
 
