@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
@@ -167,8 +168,8 @@ class PackedWriter:
     def _remember(self, names: Sequence[str]) -> None:
         new = dict.fromkeys(checked_names(names))
         if len(new) < len(names) or not self._names.keys().isdisjoint(new):
-            seen = set(self._names)
-            twice = next(name for name in names if name in seen or seen.add(name))
+            known = [*self._names, *names]
+            twice = next(name for name, times in Counter(known).items() if times > 1)
             raise InputError(
                 f"the name {twice!r} comes twice: names identify images, so rename one of them, "
                 "or put the two sets into different sub-folders."

@@ -139,7 +139,9 @@ class _Slots:
         chunk.pixels = self._at(number, shape, chunk.pixels.dtype)
 
     def _at(self, number: int, shape: tuple[int, ...], dtype: np.dtype[Any]) -> np.ndarray:
-        return np.ndarray(shape, dtype, self._memory, number % self._ahead * self._size)
+        at = number % self._ahead * self._size
+        pixels: np.ndarray = np.ndarray(shape, dtype, self._memory, at)
+        return pixels
 
 
 def _names(chunk: Sequence[Sample]) -> str:
@@ -178,7 +180,7 @@ _slots: _Slots
 
 
 def _begin(load: Loader, slots: _Slots) -> None:
-    global _loader, _slots  # noqa: PLW0603
+    global _loader, _slots
     _loader, _slots = load, slots
     end_with_parent()
 
