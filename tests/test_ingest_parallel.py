@@ -98,7 +98,10 @@ def test_bad_number_of_processes(folder: Path) -> None:
 def test_a_pipe_does_not_hang(folder: Path) -> None:
     os.mkfifo(folder / "pipe.png")
     (folder / "folder.png").mkdir()
-    assert ("pipe.png", "no file, but a folder, a pipe or a device") in packed(folder).rejects
+    (folder / "endless.png").symlink_to("/dev/zero")
+    rejects = packed(folder).rejects
+    for name in ("pipe.png", "folder.png", "endless.png"):
+        assert (name, "no file, but a folder, a pipe or a device") in rejects
 
 
 # Stopped
