@@ -33,7 +33,7 @@ LUMA = np.array([0.299, 0.587, 0.114])
 EXIF, APP1, SCAN = b"Exif\0\0", 0xE1, 0xDA  # of a JPEG: a mark, its segment, the end of the header
 SMALL = (
     16 << 10
-)  # bytes of a file that is read at one go, and searched sooner than its segments are followed
+)  # bytes of a file: read without asking for its size, searched and not followed by segments
 NO_FILE = "no file, but a folder, a pipe or a device"
 PATIENCE = 100  # headers that differ, before no more are remembered
 FAST_PIXELS = 64 << 20  # of a JPEG; larger ones are left to Pillow, which knows what is too large
@@ -154,7 +154,7 @@ def read_file(path: str) -> bytes:
     try:
         descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK)  # or a named pipe would never end
         try:
-            # Of a small file this is all, and a tenth of the time of packing it is spared. Pipes and folders refuse it.
+            # All of a small file, without asking what it is: pipes and folders refuse, devices give more or nothing.
             data = os.pread(descriptor, SMALL, 0)
             if 0 < len(data) < SMALL:
                 return data

@@ -29,10 +29,8 @@ EYE_WIDTHS = 1.5  # width of the crop "eye-width", of which the height is ASPECT
 ASPECT = 36 / 60
 LID_POINTS, LATERAL = 16, 8  # of interior_margin_2d; the one at the outer corner
 LABELS = {"gaze": 3, "pupil": 2, "eyelids": 2 * LID_POINTS, "head_pose": 3}
-USUAL_BYTES, ANNOTATION_BYTES = (
-    128 << 10,
-    4 << 20,
-)  # of an annotation: the programs write 5 to 100 KiB; at most
+USUAL_BYTES = 128 << 10  # of an annotation: the programs write 5 to 100 KiB
+ANNOTATION_BYTES = 4 << 20  # at most
 LONGEST = 1e12  # of a coordinate: what lies farther off is damage, and would overflow later on
 
 Floats = NDArray[np.float64]
