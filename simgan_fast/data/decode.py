@@ -31,9 +31,7 @@ from simgan_fast.stalls import moved
 
 LUMA = np.array([0.299, 0.587, 0.114])
 EXIF, APP1, SCAN = b"Exif\0\0", 0xE1, 0xDA  # of a JPEG: a mark, its segment, the end of the header
-SMALL = (
-    16 << 10
-)  # bytes of a file: read without asking for its size, searched and not followed by segments
+SMALL = 16 << 10  # bytes of a file that is read in one step, and searched for EXIF as a whole
 NO_FILE = "no file, but a folder, a pipe or a device"
 PATIENCE = 100  # headers that differ, before no more are remembered
 FAST_PIXELS = 64 << 20  # of a JPEG; larger ones are left to Pillow, which knows what is too large
