@@ -121,7 +121,7 @@ def _in_order(
 
 class _Slots:
     """Memory for the pixels of `ahead` chunks, `size` bytes each, that this process shares with those that it starts:
-    through a pipe they would be copied five times.
+    through a pipe they would be copied several times.
     """
 
     def __init__(self, ahead: int, size: int) -> None:
