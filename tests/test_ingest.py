@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from image_folders import DECODERS, needs_dali, packed, save, smooth
-from PIL import Image, ImageOps
+from PIL import Image
 
 from simgan_fast.data import decode, decode_dali, parallel
 from simgan_fast.data.decode_dali import BATCH, DaliLoader
@@ -150,31 +150,6 @@ def test_exif_is_found_wherever_it_stands(padding):
         pixels, info = decode.decode_file(whole, 1)
         assert (info.height, info.width) == pixels.shape == ((12, 8) if expected else (8, 12))
     assert decode.has_exif(b"\xff\xd8" + bytes(100_000)), "what cannot be followed is Pillow's"
-
-
-def test_no_header_is_taken_for_another(monkeypatch):
-    """Each file is what it says, after one that begins like it and after one whose segments cannot be followed."""
-    headers = decode._Headers()
-    monkeypatch.setattr(decode, "_headers", headers)
-    exif = Image.Exif()
-    exif[0x0112] = 6
-    grey = Image.fromarray(smooth(8, 12))
-    kinds = [(grey, {}), (grey, {"quality": 70}), (grey, {"exif": exif}), (grey.resize((9, 8)), {})]
-    kinds += [(Image.fromarray(smooth(8, 12, 3)), {})]
-    files = [encoded("JPEG", image, **options) for image, options in kinds]
-    filled = files[0][:2] + b"\xff" * 4 + files[0][2:]  # bytes that may stand before a marker
-    for data in [filled, *files, *files]:
-        pixels, info = decode.decode_file(data, None)
-        with Image.open(io.BytesIO(data)) as image:
-            np.testing.assert_array_equal(pixels, ImageOps.exif_transpose(image))
-        assert info == inspect_file(data)
-    assert headers.hits == 0
-    decode.decode_file(files[-1], None)
-    assert headers.hits == 1
-    headers.misses = 1000
-    decode.decode_file(files[0], None)
-    decode.decode_file(files[0], None)
-    assert headers.hits == 1, "of files that all differ no more is remembered"
 
 
 @pytest.mark.parametrize("decoder", DECODERS)

@@ -33,7 +33,6 @@ LUMA = np.array([0.299, 0.587, 0.114])
 EXIF, APP1, SCAN = b"Exif\0\0", 0xE1, 0xDA  # of a JPEG: a mark, its segment, the end of the header
 SMALL = 16 << 10  # bytes of a file that is read in one step, and searched for EXIF as a whole
 NO_FILE = "no file, but a folder, a pipe or a device"
-PATIENCE = 100  # headers that differ, before no more are remembered
 FAST_PIXELS = 64 << 20  # of a JPEG; larger ones are left to Pillow, which knows what is too large
 
 Box = tuple[int, int, int, int]  # left, top, right, bottom in whole pixels
@@ -193,13 +192,7 @@ def _simplejpeg() -> Any:
 def _fast_header(data: bytes) -> ImageInfo | None:
     """What a JPEG is by its header, if simplejpeg can be asked for all of it."""
     jpeg = _simplejpeg()
-    if jpeg is None:
-        return None
-    header, known = _headers.last
-    if data.startswith(header):
-        _headers.hits += 1
-        return known
-    if not is_jpeg(data) or has_exif(data):
+    if jpeg is None or not is_jpeg(data) or has_exif(data):
         return None
     try:
         height, width, colours, _ = jpeg.decode_jpeg_header(data)
@@ -207,44 +200,22 @@ def _fast_header(data: bytes) -> ImageInfo | None:
         return None
     if colours not in ("Gray", "YCbCr") or height * width > FAST_PIXELS:
         return None
-    info = ImageInfo(height, width, 1 if colours == "Gray" else 3, "uint8")
-    _headers.learn(data, info)
-    return info
-
-
-class _Headers:
-    """Remembers the header of a JPEG and what it says, as one program begins all of its files alike."""
-
-    def __init__(self) -> None:
-        self.last = (b"none", ImageInfo(0, 0, 0, ""))
-        self.hits = self.misses = 0
-
-    def learn(self, data: bytes, info: ImageInfo) -> None:
-        """Remember a header, unless most of them turned out to differ."""
-        self.misses += 1
-        if self.misses < self.hits + PATIENCE and (scan := _scan_of(data)):
-            self.last = (data[: scan + 2], info)
-
-
-_headers = _Headers()
+    return ImageInfo(height, width, 1 if colours == "Gray" else 3, "uint8")
 
 
 def has_exif(data: bytes) -> bool:
     """Whether a JPEG has EXIF data among its segments; true too where these cannot be followed."""
-    return EXIF in data if len(data) < SMALL else _scan_of(data) == 0
-
-
-def _scan_of(data: bytes) -> int:
-    """Where the first scan of a JPEG begins; 0 where EXIF data come before, or segments cannot be followed."""
+    if len(data) < SMALL:
+        return EXIF in data
     at = 2
     while data[at : at + 1] == b"\xff" and at + 10 < len(data):
         marker = data[at + 1]
         if marker == SCAN:
-            return at
+            return False
         if marker == APP1 and data[at + 4 : at + 10] == EXIF:
-            return 0
+            return True
         at += 2 + int.from_bytes(data[at + 2 : at + 4], "big")
-    return 0
+    return True
 
 
 def _fast_jpeg(data: bytes, channels: int | None) -> tuple[np.ndarray, ImageInfo] | None:
