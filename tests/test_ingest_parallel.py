@@ -86,7 +86,7 @@ def test_samples_that_bring_their_bytes_come_in_smaller_chunks(monkeypatch) -> N
     monkeypatch.setattr("simgan_fast.data.parallel.HELD_BYTES", 100)
     images = [b"x" * 40, b"x" * 70, b"x" * 300, np.zeros((5, 10), np.uint8), "path", "path", "path"]
     samples = [Sample(str(i), image) for i, image in enumerate(images)]
-    chunks = loaded(samples, lambda items: [len(items)], 3, 1)
+    chunks = loaded(samples, lambda items: [len(items)], 3, 1, 1)
     assert [count for _, (count,) in chunks] == [2, 1, 3, 1]
 
 
@@ -98,7 +98,10 @@ def test_bad_number_of_processes(folder: Path) -> None:
 def test_a_pipe_does_not_hang(folder: Path) -> None:
     os.mkfifo(folder / "pipe.png")
     (folder / "folder.png").mkdir()
-    assert ("pipe.png", "no file, but a folder, a pipe or a device") in packed(folder).rejects
+    (folder / "endless.png").symlink_to("/dev/zero")
+    rejects = packed(folder).rejects
+    for name in ("pipe.png", "endless.png"):
+        assert (name, "no file, but a folder, a pipe or a device") in rejects
 
 
 # Stopped

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import json
+import re
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +14,7 @@ import torch
 
 from simgan_fast import cli
 from simgan_fast.data import packed_writer
+from simgan_fast.data.checks import checked_names
 from simgan_fast.data.packed import open_packed
 from simgan_fast.data.packed_writer import PackedWriter
 from simgan_fast.errors import InputError
@@ -82,11 +84,13 @@ def test_images_of_one_shard_are_a_view_of_the_file(tmp_path):
 
 
 def test_the_caller_may_reuse_its_array(tmp_path):
-    images, names, _ = content(4)
-    with PackedWriter(tmp_path / "set", SHAPE) as writer:
-        writer.add(images, names)
-        images[:] = 0
-    np.testing.assert_array_equal(open_packed(tmp_path / "set").images(), content(4)[0])
+    images, names, labels = content(4)
+    with PackedWriter(tmp_path / "set", SHAPE, {"gaze": 3, "pitch": 1}) as writer:
+        writer.add(images, names, labels)
+        images[:] = labels["gaze"][:] = 0
+    packed = open_packed(tmp_path / "set")
+    np.testing.assert_array_equal(packed.images(), content(4)[0])
+    np.testing.assert_array_equal(packed.labels["gaze"], content(4)[2]["gaze"])
 
 
 def test_shards_are_plain_arrow(tmp_path):
@@ -122,6 +126,24 @@ def test_the_digest_does_not_depend_on_how_images_come(tmp_path, step):
         writer.add(images, names, labels, [f"file {name}" for name in names])
     one, other = (open_packed(tmp_path / name) for name in "ab")
     assert one.info["shards"] == other.info["shards"]
+
+
+def test_a_shard_may_be_larger_than_usual(tmp_path, monkeypatch):
+    expected = open_packed(write(tmp_path / "a", 23, shard_size=20)).info["shards"]
+    monkeypatch.setattr(packed_writer, "SHARD_BYTES", 3 * 35)
+    images, names, labels = content(23)
+    with PackedWriter(tmp_path / "b", SHAPE, {"gaze": 3, "pitch": 1}, shard_size=20) as writer:
+        for i in range(0, 23, 2):
+            some = {name: values[i : i + 2] for name, values in labels.items()}
+            writer.add(images[i : i + 2], names[i : i + 2], some, "somewhere")
+    assert open_packed(tmp_path / "b").info["shards"] == expected
+
+
+@pytest.mark.parametrize("wrong", ["", "..", "/", "a//b", "a/../b", "a\\b", "a/", "\udcff"])
+def test_a_wrong_name_is_found_among_good_ones(wrong):
+    assert checked_names(["a", "b/c", "..d"]) == ["a", "b/c", "..d"] and checked_names([]) == []
+    with pytest.raises(InputError, match=re.escape(f"the name {wrong!r} cannot be kept")):
+        checked_names(["a", wrong, "b"])
 
 
 def add_wrongly(writer: PackedWriter, **changes) -> None:

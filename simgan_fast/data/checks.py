@@ -29,6 +29,14 @@ def checked_name(name: str) -> str:
     return name
 
 
+def checked_names(names: Sequence[str]) -> Sequence[str]:
+    """Return `names`; raise InputError as `checked_name` does. All together, as that takes a tenth of the time."""
+    if not is_name("/".join(names)):  # as a path whose parts are theirs
+        for name in names:
+            checked_name(name)
+    return names
+
+
 def checked_images(
     images: np.ndarray, shape: Sequence[int], dtype: np.dtype[Any], names: Sequence[str]
 ) -> np.ndarray:

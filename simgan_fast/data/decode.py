@@ -7,6 +7,7 @@ shrinks (antialiased).
 
 from __future__ import annotations
 
+import errno
 import io
 import math
 import os
@@ -30,7 +31,8 @@ from simgan_fast.stalls import moved
 
 LUMA = np.array([0.299, 0.587, 0.114])
 EXIF, APP1, SCAN = b"Exif\0\0", 0xE1, 0xDA  # of a JPEG: a mark, its segment, the end of the header
-SMALL = 16 << 10  # bytes of a file that is searched sooner than its segments are followed
+SMALL = 16 << 10  # bytes of a file that is read in one step, and searched for EXIF as a whole
+NO_FILE = "no file, but a folder, a pipe or a device"
 FAST_PIXELS = 64 << 20  # of a JPEG; larger ones are left to Pillow, which knows what is too large
 
 Box = tuple[int, int, int, int]  # left, top, right, bottom in whole pixels
@@ -149,15 +151,21 @@ def read_file(path: str) -> bytes:
     try:
         descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK)  # or a named pipe would never end
         try:
+            # All of a small file, without asking what it is: pipes and folders refuse, devices give more or nothing.
+            data = os.pread(descriptor, SMALL, 0)
+            if 0 < len(data) < SMALL:
+                return data
             status = os.fstat(descriptor)
             if not stat.S_ISREG(status.st_mode):
-                raise Rejected("no file, but a folder, a pipe or a device")
+                raise Rejected(NO_FILE)
             return os.read(descriptor, status.st_size)
         finally:
             os.close(descriptor)
     except FileNotFoundError:
         raise Rejected("the image is missing") from None
     except OSError as error:
+        if error.errno in (errno.ESPIPE, errno.EISDIR):
+            raise Rejected(NO_FILE) from None
         raise Rejected(f"cannot be read: {error.strerror}") from None
 
 

@@ -27,7 +27,7 @@ from simgan_fast.stalls import moved, reading
 DECODERS = ("auto", "pillow", "dali")
 WORTH_DALI = 2000  # large files; fewer are decoded before DALI has begun (0.3 s)
 LARGE = 128 * 128  # pixels
-CHUNK = 1024  # images at most that a process hands over at a time
+CHUNK = 512  # images at most that a process hands over at a time
 CHUNK_BYTES = 8 << 20  # of their pixels
 
 
@@ -167,8 +167,8 @@ def _loaded(
     samples: Iterator[Sample], plan: _Plan, decoder: str, processes: int | None
 ) -> Generator[Loaded, None, None]:
     target, first = plan.target, plan.first
-    size = CHUNK_BYTES // (int(np.prod(target.shape)) * np.dtype(target.dtype).itemsize)
-    size = max(1, min(size, CHUNK))
+    image_bytes = int(np.prod(target.shape)) * np.dtype(target.dtype).itemsize
+    size = max(1, min(CHUNK_BYTES // image_bytes, CHUNK))
     fast = decoder == "auto"
     load: Loader = partial(load_chunk, target=target, usual=first, fast=fast)
     if processes is None:
@@ -176,8 +176,8 @@ def _loaded(
     if decoder == "dali" or (fast and plan.is_for_dali()):
         make = partial(DaliLoader, target, first)
         make()  # or its absence would be found by a thread
-        return loaded(samples, load, min(size, BATCH), processes, make)
-    return loaded(samples, load, size, processes)
+        return loaded(samples, load, min(size, BATCH), processes, image_bytes, make)
+    return loaded(samples, load, size, processes, image_bytes)
 
 
 def _add(writer: PackedWriter, samples: Sequence[Sample], chunk: Chunk, plan: _Plan) -> None:

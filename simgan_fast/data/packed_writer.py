@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
@@ -13,7 +14,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import pyarrow as pa
 
-from simgan_fast.data.checks import checked_images, checked_labels, checked_name, checked_widths
+from simgan_fast.data.checks import checked_images, checked_labels, checked_names, checked_widths
 from simgan_fast.data.packed import open_shard
 from simgan_fast.data.packed_format import (
     FORMAT,
@@ -90,8 +91,7 @@ class PackedWriter:
         self._names: dict[str, None] = {}  # in order
         self.rejects: list[Reject] = []
         self._shards: list[dict[str, Any]] = []
-        self._pending: list[pa.RecordBatch] = []
-        self._pending_count = 0
+        self._pending = _Pending(self._schema, self.shape, self.dtype, self.labels)
         self._resume = resume
         self._context: AbstractContextManager[Path] = folder or (
             folder_written_whole(self.path)
@@ -148,45 +148,51 @@ class PackedWriter:
             )
         self._remember(names)
         columns = checked_labels(labels or {}, self.labels, names)
-        batch = _record_batch(self._schema, images, names, columns, sources)
-        self._pending.append(batch)
-        self._pending_count += len(batch)
-        while self._pending_count >= self._shard_size:
-            self._write_shard(self._shard_size)
+        start = 0
+        while start < len(names):
+            part = slice(start, start + self._shard_size - len(self._pending))
+            self._pending.add(
+                images[part],
+                names[part],
+                {name: values[part] for name, values in columns.items()},
+                sources[part],
+            )
+            start = part.stop
+            if len(self._pending) == self._shard_size:
+                self._write_shard()
 
     def reject(self, file: str, reason: str) -> None:
         """List `file` in rejects.csv: it is not in the set, for `reason`."""
         self.rejects.append(Reject(self.count, file, reason))
 
     def _remember(self, names: Sequence[str]) -> None:
-        for name in names:
-            if checked_name(name) in self._names:
-                raise InputError(
-                    f"the name {name!r} comes twice: names identify images, so rename one of them, "
-                    "or put the two sets into different sub-folders."
-                )
-            self._names[name] = None
+        new = dict.fromkeys(checked_names(names))
+        if len(new) < len(names) or not self._names.keys().isdisjoint(new):
+            known = [*self._names, *names]
+            twice = next(name for name, times in Counter(known).items() if times > 1)
+            raise InputError(
+                f"the name {twice!r} comes twice: names identify images, so rename one of them, "
+                "or put the two sets into different sub-folders."
+            )
+        self._names.update(new)
 
-    def _write_shard(self, count: int) -> None:
-        table = pa.Table.from_batches(self._pending, schema=self._schema)
+    def _write_shard(self) -> None:
         file = f"shard-{len(self._shards):05d}.arrow"
-        batch = _packed_tight(table.slice(0, count).combine_chunks().to_batches()[0])
+        batch = self._pending.take()
         with (
             written_whole(self.folder / file) as sink,
             pa.ipc.new_file(sink, self._schema) as writer,
         ):
             writer.write_batch(batch)
         self._shards.append(
-            {"file": file, "count": count, "sha256": file_sha256(self.folder / file)}
+            {"file": file, "count": len(batch), "sha256": file_sha256(self.folder / file)}
         )
-        self._pending = [rest for rest in table.slice(count).to_batches() if len(rest)]
-        self._pending_count -= count
         if self._resume is not None:
             self._save_part()
 
     def _finish(self) -> None:
-        if self._pending_count:
-            self._write_shard(self._pending_count)
+        if len(self._pending):
+            self._write_shard()
         if not self._shards:
             raise InputError(f"no image was added to {self.path}: a packed set holds at least one.")
         rejects = rejects_text([(reject.file, reject.reason) for reject in self.rejects])
@@ -247,13 +253,6 @@ class PackedWriter:
         }
 
 
-def _packed_tight(batch: pa.RecordBatch) -> pa.RecordBatch:
-    """The same rows, copied: of a slice Arrow writes what lies around it too, and the bytes of a shard would depend on
-    how the images came.
-    """
-    return batch.take(np.arange(len(batch)))
-
-
 def _read_part(file: Path) -> dict[str, Any]:
     """What is in part.json; nothing where it is missing or damaged."""
     try:
@@ -268,22 +267,57 @@ def images_per_shard(shape: Sequence[int], dtype: str) -> int:
     return max(1, SHARD_BYTES // (int(np.prod(shape)) * np.dtype(dtype).itemsize))
 
 
-def _record_batch(
-    schema: pa.Schema,
-    images: np.ndarray,
-    names: Sequence[str],
-    labels: Mapping[str, np.ndarray],
-    sources: Sequence[str],
-) -> pa.RecordBatch:
-    pixels = pa.py_buffer(np.array(images, order="C"))  # a copy: the caller may reuse its array
-    columns = [
-        pa.array(names, pa.string()),
-        pa.Array.from_buffers(schema.field("image").type, len(names), [None, pixels]),
-    ]
-    for name, values in labels.items():
-        flat = pa.array(values.reshape(-1), pa.float32())
-        columns.append(
-            pa.FixedSizeListArray.from_arrays(flat, type=schema.field(f"label:{name}").type)
-        )
-    columns.append(pa.array(sources, pa.string()))
-    return pa.RecordBatch.from_arrays(columns, schema=schema)
+class _Pending:
+    """The rows of a shard that is not written yet."""
+
+    def __init__(
+        self,
+        schema: pa.Schema,
+        shape: tuple[int, ...],
+        dtype: np.dtype[Any],
+        labels: Mapping[str, int],
+    ) -> None:
+        self._schema = schema
+        # Kept from shard to shard: new memory costs more than what is copied there.
+        self._images = np.empty((images_per_shard(shape, dtype.name), *shape), dtype)
+        self._names: list[str] = []
+        self._labels: dict[str, list[np.ndarray]] = {name: [] for name in labels}
+        self._sources: list[str] = []
+
+    def __len__(self) -> int:
+        return len(self._names)
+
+    def add(
+        self,
+        images: np.ndarray,
+        names: Sequence[str],
+        labels: Mapping[str, np.ndarray],
+        sources: Sequence[str],
+    ) -> None:
+        """Copy rows behind those that there are."""
+        stop = len(self) + len(names)
+        if stop > len(self._images):
+            more = np.empty_like(self._images, shape=(max(stop, 2 * len(self)), *images.shape[1:]))
+            more[: len(self)] = self._images[: len(self)]
+            self._images = more
+        self._images[len(self) : stop] = images
+        self._names += names
+        self._sources += sources
+        for name, values in labels.items():
+            self._labels[name].append(values.copy())
+
+    def take(self) -> pa.RecordBatch:
+        """All rows, which are forgotten; the pixels are valid until more are added."""
+        pixels = pa.py_buffer(self._images[: len(self)])
+        columns = [
+            pa.array(self._names, pa.string()),
+            pa.Array.from_buffers(self._schema.field("image").type, len(self), [None, pixels]),
+        ]
+        for name, parts in self._labels.items():
+            flat = pa.array(np.concatenate(parts).reshape(-1), pa.float32())
+            kind = self._schema.field(f"label:{name}").type
+            columns.append(pa.FixedSizeListArray.from_arrays(flat, type=kind))
+            parts.clear()
+        columns.append(pa.array(self._sources, pa.string()))
+        self._names, self._sources = [], []
+        return pa.RecordBatch.from_arrays(columns, schema=self._schema)

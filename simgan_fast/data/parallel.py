@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import mmap
 import os
 import threading
 import time
@@ -11,7 +12,11 @@ from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from concurrent.futures import Executor, Future, ProcessPoolExecutor, ThreadPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
+from itertools import count
 from pathlib import Path
+from typing import Any
+
+import numpy as np
 
 from simgan_fast.data.decode import Chunk, Item
 from simgan_fast.data.isolation import FORK, end_with_parent, quiet_fork
@@ -26,7 +31,8 @@ FIRST, SECONDS = 32, 0.05  # images in the first chunks, and how long the later 
 
 Loader = Callable[[Sequence[Item]], Chunk]
 Loaded = tuple[list[Sample], Chunk]
-Work = Callable[[Sequence[Item]], tuple[Chunk, float]]  # a chunk, and the seconds that it took
+# Of items and the number of their chunk: what was loaded, and the seconds that it took.
+Work = Callable[[Sequence[Item], int], tuple[Chunk, float]]
 
 
 def cores() -> int:
@@ -39,9 +45,12 @@ def loaded(
     load: Loader,
     size: int,
     processes: int,
+    image_bytes: int,
     make_for_thread: Callable[[], Loader] | None = None,
 ) -> Generator[Loaded, None, None]:
     """Yield `samples` in chunks of at most `size`, in order, each with what `load` made of it.
+
+    The pixels of a chunk, `image_bytes` an image, are there until the next one is asked for.
 
     `processes`: how many to start; with 1 the work is done in this one. `make_for_thread`: makes a loader for each of
     as many threads instead, for loaders that leave Python alone while they work. Raises InputError where a process is
@@ -64,10 +73,11 @@ def loaded(
                 pixels = load([item_of(sample) for sample in chunk])
             yield chunk, pixels
         return
-    with _older_objects_frozen(), _pool(load, processes) as pool:
+    slots = _Slots(processes * AHEAD, size * image_bytes)
+    with _older_objects_frozen(), _pool(load, slots, processes) as pool:
         try:
             chunks = _Chunks(samples, min(size, FIRST))
-            yield from _in_order(pool, _load, chunks, size, processes * AHEAD)
+            yield from _in_order(pool, _load, chunks, size, processes * AHEAD, slots)
         except BrokenProcessPool:
             raise InputError(
                 "a process that decodes images was killed, perhaps for want of memory: try again with one process "
@@ -84,20 +94,54 @@ def item_of(sample: Sample) -> Item:
 
 
 def _in_order(
-    pool: Executor, work: Work, chunks: _Chunks, largest: int, ahead: int
+    pool: Executor,
+    work: Work,
+    chunks: _Chunks,
+    largest: int,
+    ahead: int,
+    slots: _Slots | None = None,
 ) -> Iterator[Loaded]:
     """Yield chunks as they were taken, `ahead` of them at work; the next are as large as SECONDS allow."""
-    waiting: deque[tuple[list[Sample], Future[tuple[Chunk, float]]]] = deque()
+    waiting: deque[tuple[list[Sample], int, Future[tuple[Chunk, float]]]] = deque()
+    numbers = count()
     while True:
         while len(waiting) < ahead and (chunk := chunks.next()):
-            waiting.append((chunk, _submit(pool, work, chunk)))
+            number = next(numbers)
+            waiting.append((chunk, number, _submit(pool, work, chunk, number)))
         if not waiting:
             return
-        chunk, future = waiting.popleft()
+        chunk, number, future = waiting.popleft()
         with reading(_names(chunk)):
             loaded, seconds = future.result()
+        if slots is not None:
+            slots.take(loaded, number, len(chunk))
         chunks.size = max(1, min(largest, int(len(chunk) * SECONDS / max(seconds, 1e-6))))
         yield chunk, loaded
+
+
+class _Slots:
+    """Memory for the pixels of `ahead` chunks, `size` bytes each, that this process shares with those that it starts:
+    through a pipe they would be copied several times.
+    """
+
+    def __init__(self, ahead: int, size: int) -> None:
+        self._ahead, self._size = ahead, size
+        self._memory = mmap.mmap(-1, ahead * size)  # a page of it exists once it was written to
+
+    def put(self, chunk: Chunk, number: int) -> None:
+        """Move the pixels of chunk `number` to the place of the one `ahead` before it, which is done with."""
+        self._at(number, chunk.pixels.shape, chunk.pixels.dtype)[:] = chunk.pixels
+        chunk.pixels = chunk.pixels[:0]
+
+    def take(self, chunk: Chunk, number: int, count: int) -> None:
+        """Give chunk `number` of `count` images its pixels back, in place."""
+        shape = (count, *chunk.pixels.shape[1:])
+        chunk.pixels = self._at(number, shape, chunk.pixels.dtype)
+
+    def _at(self, number: int, shape: tuple[int, ...], dtype: np.dtype[Any]) -> np.ndarray:
+        at = number % self._ahead * self._size
+        pixels: np.ndarray = np.ndarray(shape, dtype, self._memory, at)
+        return pixels
 
 
 def _names(chunk: Sequence[Sample]) -> str:
@@ -105,9 +149,11 @@ def _names(chunk: Sequence[Sample]) -> str:
     return f"{chunk[0].name}{more}"
 
 
-def _submit(pool: Executor, work: Work, chunk: Sequence[Sample]) -> Future[tuple[Chunk, float]]:
+def _submit(
+    pool: Executor, work: Work, chunk: Sequence[Sample], number: int
+) -> Future[tuple[Chunk, float]]:
     with quiet_fork():
-        return pool.submit(work, [item_of(sample) for sample in chunk])
+        return pool.submit(work, [item_of(sample) for sample in chunk], number)
 
 
 @contextmanager
@@ -125,16 +171,17 @@ def _older_objects_frozen() -> Iterator[None]:
         gc.unfreeze()
 
 
-def _pool(load: Loader, processes: int) -> ProcessPoolExecutor:
-    return ProcessPoolExecutor(processes, FORK, initializer=_begin, initargs=(load,))
+def _pool(load: Loader, slots: _Slots, processes: int) -> ProcessPoolExecutor:
+    return ProcessPoolExecutor(processes, FORK, initializer=_begin, initargs=(load, slots))
 
 
 _loader: Loader  # in the processes of a pool
+_slots: _Slots
 
 
-def _begin(load: Loader) -> None:
-    global _loader  # noqa: PLW0603
-    _loader = load
+def _begin(load: Loader, slots: _Slots) -> None:
+    global _loader, _slots
+    _loader, _slots = load, slots
     end_with_parent()
 
 
@@ -145,15 +192,17 @@ def _begin_thread(make: Callable[[], Loader]) -> None:
     _threads.loader = make()
 
 
-def _load_in_thread(items: Sequence[Item]) -> tuple[Chunk, float]:
+def _load_in_thread(items: Sequence[Item], _: int) -> tuple[Chunk, float]:
     began = time.perf_counter()
     return _threads.loader(items), time.perf_counter() - began
 
 
-def _load(items: Sequence[Item]) -> tuple[Chunk, float]:
-    """What the loader makes of `items`, and the seconds that took."""
+def _load(items: Sequence[Item], number: int) -> tuple[Chunk, float]:
+    """What the loader makes of `items`, its pixels in their slot, and the seconds that took."""
     began = time.perf_counter()
-    return _loader(items), time.perf_counter() - began
+    chunk = _loader(items)
+    _slots.put(chunk, number)
+    return chunk, time.perf_counter() - began
 
 
 class _Chunks:

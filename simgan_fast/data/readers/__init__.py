@@ -8,10 +8,10 @@ from __future__ import annotations
 
 import importlib
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
-from typing import Any, Protocol
+from types import MappingProxyType
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 
@@ -25,8 +25,7 @@ is resized.
 """
 
 
-@dataclass(frozen=True, slots=True)
-class Sample:
+class Sample(NamedTuple):
     """One image on its way in.
 
     `name`: its identity in the set, a relative POSIX path such as "left/0001.png". `image`: a PNG or
@@ -42,7 +41,7 @@ class Sample:
 
     name: str
     image: Path | str | bytes | np.ndarray | Callable[[], Content | Loaded]
-    labels: Labels = field(default_factory=dict)
+    labels: Labels = MappingProxyType({})
     source: str = ""
     box: Box | None = None
     nearest: bool = False

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
-from simgan_fast.data.checks import checked_name
+from simgan_fast.data.checks import checked_names
 from simgan_fast.data.labels_csv import read_labels
 from simgan_fast.data.labels_json import read_labels_json
 from simgan_fast.data.readers import PixelLabelsByName, Sample
@@ -55,9 +55,10 @@ class FolderReader(PixelLabelsByName):
         return len(self.names)
 
     def __iter__(self) -> Iterator[Sample]:
+        prefix, title = os.path.join(self.folder, ""), self.title
         for i, name in enumerate(self.names):
             labels = {label: values[i] for label, values in self._values.items()}
-            yield Sample(name, os.path.join(self.folder, name), labels, source=self.title)
+            yield Sample(name, prefix + name, labels, title)
 
 
 def natural_order(name: str) -> tuple[str, str]:
@@ -94,11 +95,11 @@ def file_names(folder: Path, suffixes: tuple[str, ...]) -> list[str]:
         folders[:] = [name for name in folders if not name.startswith(".")]
         prefix = "" if place == str(folder) else f"{Path(place).relative_to(folder).as_posix()}/"
         names += [
-            checked_name(prefix + file)
+            prefix + file
             for file in files
             if file.lower().endswith(suffixes) and not file.startswith(".")
         ]
-    return sorted(names, key=natural_order)
+    return sorted(checked_names(names), key=natural_order)
 
 
 def _cannot_list(error: OSError) -> None:

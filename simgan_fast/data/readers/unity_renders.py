@@ -29,7 +29,8 @@ EYE_WIDTHS = 1.5  # width of the crop "eye-width", of which the height is ASPECT
 ASPECT = 36 / 60
 LID_POINTS, LATERAL = 16, 8  # of interior_margin_2d; the one at the outer corner
 LABELS = {"gaze": 3, "pupil": 2, "eyelids": 2 * LID_POINTS, "head_pose": 3}
-ANNOTATION_BYTES = 4 << 20  # the programs write 5 to 100 KiB
+USUAL_BYTES = 128 << 10  # of an annotation: the programs write 5 to 100 KiB
+ANNOTATION_BYTES = 4 << 20  # at most
 LONGEST = 1e12  # of a coordinate: what lies farther off is damage, and would overflow later on
 
 Floats = NDArray[np.float64]
@@ -87,7 +88,9 @@ def read_annotation(file: Path) -> Any:
     """The JSON in `file`; Rejected where it is missing, no JSON, or too large."""
     try:
         with open(file, "rb", buffering=0) as stream:
-            data = stream.read(ANNOTATION_BYTES + 1)
+            data = stream.read(USUAL_BYTES)
+            if len(data) == USUAL_BYTES:  # room for the largest is not asked for each of them
+                data += stream.read(ANNOTATION_BYTES + 1 - USUAL_BYTES)
         if len(data) > ANNOTATION_BYTES:
             raise Rejected(f"its annotation {file.name} is larger than {ANNOTATION_BYTES} bytes")
         return json.loads(data)
@@ -116,14 +119,21 @@ def points(texts: Any, height: int) -> Floats:
     if not isinstance(texts, list) or not texts:
         raise ValueError("a list of points is missing")
     # As `numbers`, but all together, as an annotation holds a hundred.
-    inside = [_inside(text) for text in texts]
-    commas = inside[0].count(",")
-    if commas not in (2, 3) or any(text.count(",") != commas for text in inside):
+    inside = [
+        text[1:-1]
+        for text in texts
+        if isinstance(text, str) and text[:1] == "(" and text[-1:] == ")"
+    ]
+    if len(inside) < len(texts):
+        inside = [_inside(text) for text in texts]  # blanks around a vector, or none
+    commas = {text.count(",") for text in inside}
+    if commas not in ({2}, {3}):
         raise ValueError("a point is no vector")
     found = np.array(list(map(float, ",".join(inside).split(",")))).reshape(len(inside), -1)
     if not (np.abs(found) <= LONGEST).all():  # NaN too
         raise ValueError("a point is no vector")
-    positions: Floats = found[:, :2] * [1, -1] + [0, height]
+    positions: Floats = found[:, :2]
+    positions[:, 1] = height - positions[:, 1]
     return positions
 
 
