@@ -1,6 +1,7 @@
 """Prints benchmarks/results/cpu.json as the Markdown tables of docs/performance.md, or as the README's chart.
 
 python benchmarks/table.py [--chart]
+python benchmarks/table.py --avx2         the tables of cpu_avx2.json, of a machine without AVX-512
 python benchmarks/table.py --processes    processes.json, as the table of docs/scaling.md
 python benchmarks/table.py --overheads    overheads.json, as the table of docs/performance.md
 """
@@ -98,7 +99,8 @@ def main() -> None:
             results = RESULTS / f"{option.removeprefix('--')}.json"
             print(printed(json.loads(results.read_text())["cases"]))
             return
-    content = json.loads((RESULTS / "cpu.json").read_text())
+    name = "cpu_avx2.json" if "--avx2" in sys.argv else "cpu.json"
+    content = json.loads((RESULTS / name).read_text())
     if "--chart" in sys.argv:
         print(chart(content["rows"]))
         return
