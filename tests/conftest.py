@@ -5,15 +5,17 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
-from emulated import build_module
+from emulated import build_module, load_module
 
 from simgan_fast import _native
+from simgan_fast.ops import _blocks_cuda, _network_cuda
 
 torch.set_num_threads(1)
 
@@ -34,6 +36,18 @@ def outside_the_checkout(tmp_path_factory: pytest.TempPathFactory) -> None:
 def emulated_kernels(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The CUDA kernels compiled for the emulator, for `load_module` in tests/emulated.py."""
     return build_module(tmp_path_factory.mktemp("emulated"), "-O1")
+
+
+@pytest.fixture
+def emulator(emulated_kernels: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
+    """Convolutions by the CUDA kernels, which run on the emulator."""
+    monkeypatch.setattr(_native, "CUDA", load_module(emulated_kernels, "_cuda"))
+    for module in (_blocks_cuda, _network_cuda):
+        monkeypatch.setattr(module, "place", lambda _: (0, 0))
+    emulator = load_module(emulated_kernels, "_emulator")
+    emulator.reset_counters()
+    yield emulator
+    emulator.set_schedule(0, False, 0)
 
 
 @pytest.fixture(

@@ -5,19 +5,18 @@ from __future__ import annotations
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
-from emulated import ROOT, SANITIZED, SCHEDULES, build_program, load_module
+from emulated import ROOT, SANITIZED, SCHEDULES, build_program
 from torch import Tensor
 from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.nn import functional as F
 
-from simgan_fast import _native
 from simgan_fast.ops import _blocks_cuda, _winograd
 
 pytestmark = pytest.mark.skipif(shutil.which("g++") is None, reason="g++ is not installed")
@@ -43,17 +42,6 @@ SHAPES = [
     (1, 64, 35, 55, 1),
 ]
 EYES = SHAPES[-1]
-
-
-@pytest.fixture
-def emulator(emulated_kernels: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
-    """Kernels run on the emulator."""
-    monkeypatch.setattr(_native, "CUDA", load_module(emulated_kernels, "_cuda"))
-    monkeypatch.setattr(_blocks_cuda, "place", lambda _: (0, 0))
-    emulator = load_module(emulated_kernels, "_emulator")
-    emulator.reset_counters()
-    yield emulator
-    emulator.set_schedule(0, False, 0)
 
 
 @dataclass
