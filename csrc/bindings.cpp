@@ -5,7 +5,6 @@
 #include <pybind11/stl.h>
 
 #include <stdexcept>
-#include <vector>
 
 #include "cpu/dispatch.h"
 #include "cpu/scratch.h"

@@ -283,10 +283,8 @@ def test_bytes(emulator: Any) -> None:
     emulator.reset_counters()
     _blocks_cuda.forward(read[0], weights, False, 4, True)
     blocks = emulator.counters()
-    pixels, of_thread = (
-        h * w,
-        4 * 8,
-    )  # floats of a thread: the biases of the first convolution, the last one's weights
+    pixels = h * w
+    of_thread = 4 * 8  # bytes: the biases of the first convolution, the last one's weights
     size, images, last_blocks = 2 * pixels * c, 4 * (h + 2) * w, 2
     assert beyond("bytes_written") == size + 2 * pixels
     first = images + tiles * (4 * 9 * c + 128 * of_thread)

@@ -145,6 +145,15 @@ def test_repeated_and_no_indices() -> None:
     assert gather_normalize(images, torch.empty(0).long()).shape == (0, 1, 1, 2)
 
 
+@needs_native
+@pytest.mark.parametrize("index", [-1, 4])
+def test_compiled_it_refuses_an_index_out_of_range(index: int) -> None:
+    torch.compiler.reset()
+    run = torch.compile(gather_normalize, fullgraph=True, backend="aot_eager")
+    with pytest.raises(InputError, match="indices go from"):
+        run(images_of((4, 1, 3, 3), torch.uint8), torch.tensor([0, index]))
+
+
 def test_compiles_whole() -> None:
     torch.compiler.reset()
     run = torch.compile(gather_normalize, fullgraph=True, dynamic=True, backend="aot_eager")

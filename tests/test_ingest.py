@@ -208,9 +208,9 @@ def png(depth: int, colour: int, pixels: bytes) -> bytes:
     )
 
 
-def encoded(kind: str, image: Image.Image | None = None, **options) -> bytes:
+def encoded(kind: str, image: Image.Image | None = None) -> bytes:
     stream = io.BytesIO()
-    (image or Image.fromarray(smooth(16, 20, 3))).save(stream, kind, **options)
+    (image or Image.fromarray(smooth(16, 20, 3))).save(stream, kind)
     return stream.getvalue()
 
 

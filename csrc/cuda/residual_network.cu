@@ -1,5 +1,6 @@
 // The refiner: its two ends, and the blocks between them.
 #include "cuda/first_convolution.h"
+#include "cuda/first_gradients.h"
 #include "cuda/last_convolution.h"
 #include "cuda/parts.h"
 #include "residual_network.h"

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from simgan_fast import _native
 from simgan_fast.ops import _winograd
-from simgan_fast.ops._choose import place
+from simgan_fast.ops._choose import past_dispatcher, place
 
 CHANNELS = 16  # the kernels take multiples
 
@@ -18,6 +18,11 @@ CHANNELS = 16  # the kernels take multiples
 def takes(x: Tensor) -> bool:
     """Whether x is for these kernels to convolve or to refuse; tests pretend so."""
     return x.is_cuda
+
+
+def at_once(x: Tensor, weights: Sequence[Tensor]) -> bool:
+    """Whether the CPU's kernels may be called without torch's dispatcher, which else finds those of CUDA."""
+    return not takes(x) and past_dispatcher(x, weights)
 
 
 def dtype(x: Tensor) -> torch.dtype:

@@ -13,7 +13,7 @@ from torch.nn import functional as F
 from simgan_fast._native import C
 from simgan_fast.errors import InputError
 from simgan_fast.ops import _blocks_cuda, _winograd
-from simgan_fast.ops._choose import past_dispatcher, use_native
+from simgan_fast.ops._choose import use_native
 
 Block = tuple[Tensor, Tensor, Tensor, Tensor]
 _KERNEL_SIZES = (3, 7)
@@ -72,7 +72,7 @@ def residual_blocks(
     if torch.is_grad_enabled() and any(tensor.requires_grad for tensor in (x, *flat)):
         y: Tensor = _ResidualBlocks.apply(x, reflect, tile, *flat)  # type: ignore[no-untyped-call]
         return y
-    if _at_once(x, flat):
+    if _blocks_cuda.at_once(x, flat):
         return _run(x, flat, reflect, tile, None)
     y, _ = _op(x, flat, reflect, tile, False)
     return y
@@ -90,10 +90,6 @@ def _natively(
     _check(x, weights, padding_mode, tile)
     obstacle = _obstacle(x, flat, padding_mode, impl)
     return use_native("residual_blocks", impl, obstacle, x.device)
-
-
-def _at_once(x: Tensor, weights: Sequence[Tensor]) -> bool:
-    return not _blocks_cuda.takes(x) and past_dispatcher(x, weights)
 
 
 def _obstacle(x: Tensor, flat: Sequence[Tensor], padding_mode: str, impl: str) -> str | None:
@@ -243,7 +239,7 @@ torch.library.impl("simgan_fast::residual_blocks_backward", "CUDA", _blocks_cuda
 class _ResidualBlocks(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, x: Tensor, reflect: bool, tile: int, *weights: Tensor) -> Tensor:
-        run = _cpu if _at_once(x, weights) else _op
+        run = _cpu if _blocks_cuda.at_once(x, weights) else _op
         y, maps = run(x, list(weights), reflect, tile, True)
         # The CPU's maps begin with x.
         ctx.save_for_backward(x if _blocks_cuda.takes(x) else None, y, maps, *weights)
@@ -255,6 +251,6 @@ class _ResidualBlocks(torch.autograd.Function):
     @once_differentiable
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
         x, y, maps, *weights = ctx.saved_tensors
-        run = _backward_cpu if _at_once(grad, weights) else _backward_op
+        run = _backward_cpu if _blocks_cuda.at_once(grad, weights) else _backward_op
         grad_x, grad_weights, grad_biases = run(grad, x, y, maps, weights, ctx.reflect, ctx.tile)
         return grad_x, None, None, *_winograd.unpacked(grad_weights, grad_biases)

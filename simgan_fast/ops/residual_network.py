@@ -13,7 +13,7 @@ from torch.nn import functional as F
 from simgan_fast._native import C
 from simgan_fast.errors import InputError
 from simgan_fast.ops import _blocks_cuda, _network_cuda, _winograd
-from simgan_fast.ops._choose import past_dispatcher, use_native
+from simgan_fast.ops._choose import use_native
 from simgan_fast.ops.residual_blocks import (
     Block,
     check_padding_mode,
@@ -82,7 +82,7 @@ def residual_network(
     if differentiable and any(tensor.requires_grad for tensor in (images, *flat)):
         y: Tensor = _ResidualNetwork.apply(images, reflect, tile, tanh, *flat)  # type: ignore[no-untyped-call]
         return y
-    if _at_once(images, flat):
+    if _blocks_cuda.at_once(images, flat):
         return _run(images, flat, reflect, tile, None, tanh)
     y, _ = _op(images, flat, reflect, tile, False, tanh)
     return y
@@ -94,10 +94,6 @@ def _natively(images: Tensor, flat: list[Tensor], padding_mode: str, impl: str) 
         return False
     obstacle = _obstacle(images, flat, padding_mode, impl)
     return use_native("residual_network", impl, obstacle, images.device)
-
-
-def _at_once(images: Tensor, weights: Sequence[Tensor]) -> bool:
-    return not _blocks_cuda.takes(images) and past_dispatcher(images, weights)
 
 
 def _check(
@@ -266,7 +262,7 @@ class _ResidualNetwork(torch.autograd.Function):
     def forward(
         ctx: Any, images: Tensor, reflect: bool, tile: int, tanh: bool, *weights: Tensor
     ) -> Tensor:
-        run = _cpu if _at_once(images, weights) else _op
+        run = _cpu if _blocks_cuda.at_once(images, weights) else _op
         y, maps = run(images, list(weights), reflect, tile, True, tanh)
         ctx.save_for_backward(images, maps, y if tanh else None, *weights)
         ctx.reflect, ctx.tile = reflect, tile
@@ -277,7 +273,7 @@ class _ResidualNetwork(torch.autograd.Function):
     @once_differentiable
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
         images, maps, y, *weights = ctx.saved_tensors
-        run = _backward_cpu if _at_once(grad, (images, *weights)) else _backward_op
+        run = _backward_cpu if _blocks_cuda.at_once(grad, (images, *weights)) else _backward_op
         of_images, grad_weights, grad_biases, first, first_bias, last, last_bias = run(
             grad, images, maps, weights, ctx.reflect, ctx.tile, y, ctx.needs_input_grad[0]
         )
