@@ -1,9 +1,9 @@
 """From JPEG files to pixels of one shape: ingest, which also checks, labels, hashes and writes, against bare loops.
 
-20,000 files of 35x55, and 2,000 of 480x640 of which the eye is cropped and resized to 35x55. The peers leave arrays in
-memory: they check no file, and keep no labels. Where the eye is in a large file they read in its annotation, as ingest
-does and with its code; those in brackets are told. Each figure is a whole set, by rounds that take turns; DALI is
-imported and the peer's pipelines are built before.
+20,000 files of 35x55, and 2,000 of 480x640 of which the eye is cropped and resized to 35x55. Ingest ends with a set on
+the disk, the peers with an array in memory: they check no file, and keep no labels. Where the eye is in a large file
+they read in its annotation, as ingest does and with its code; those in brackets are told. Each figure is a whole set,
+by rounds that take turns; DALI is imported and the peer's pipelines are built before.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from simgan_fast import simulate
 from simgan_fast.data.ingest import ingest
-from simgan_fast.data.packed import open_packed
+from simgan_fast.data.packed import PackedSet, open_packed
 from simgan_fast.data.readers import Reader
 from simgan_fast.data.readers.folder import FolderReader
 from simgan_fast.data.readers.unityeyes import UnityEyesReader
@@ -137,35 +137,34 @@ def compare(
     benchmark: Any,
     record: Callable[..., None],
     case: str,
-    ours: Callable[[], np.ndarray],
-    others: dict[str, Callable[[], np.ndarray]],
+    ours: Callable[[], PackedSet],
+    others: dict[str, Callable[[], PackedSet]],
     files: Sequence[str],
     find: Callable[[], list[Box]] | None,
 ) -> None:
     boxes = find() if find else None
     dali = DaliFiles(files, boxes)
-    peers = {
+    peers: dict[str, Callable[[], np.ndarray]] = {
         "simplejpeg loop": lambda: simplejpeg_loop(files, find and find()),
         "DataLoader, Pillow, 2 workers": lambda: data_loader(files, find and find()),
         "DALI, 2 threads": lambda: (find and find(), dali())[1],
     }
     if find:
         peers["(DALI, told the crops)"] = dali
-    peers |= others
-    expected = ours()
+    expected = ours().images()[:, 0]
     for name, peer in peers.items():
         difference = np.abs(peer().astype(int) - expected)
         assert difference.mean() < 1.5, f"{name} gives other images"  # a uint8 resize rounds twice
-    timing = time_interleaved({"ingest": ours, **peers}, rounds=ROUNDS, seconds=1e-9)
+    timing = time_interleaved({"ingest": ours, **peers, **others}, rounds=ROUNDS, seconds=1e-9)
     record(case, timing, "ingest")
     benchmark.extra_info |= timing.summary("ingest")
     benchmark.pedantic(ours, rounds=1)
 
 
-def packed_by(reader: Reader, folder: Path, **options: Any) -> np.ndarray:
-    """Ingest into another folder each time; the pixels [n, h, w]."""
+def packed_by(reader: Reader, folder: Path, **options: Any) -> PackedSet:
+    """Ingest into another folder each time."""
     out = folder / str(len(list(folder.iterdir())))
-    return ingest(reader, out, sources=[reader.title], **options).images()[:, 0]
+    return ingest(reader, out, sources=[reader.title], **options)
 
 
 def bench_small_files(
@@ -194,10 +193,10 @@ def bench_crops_of_large_files(
             for _, _, annotation in reader.entries
         ]
 
-    def packed() -> np.ndarray:
+    def packed() -> PackedSet:
         return packed_by(UnityEyesReader(large), tmp_path, size=SHAPE, channels=1)
 
-    def packed_without_dali() -> np.ndarray:
+    def packed_without_dali() -> PackedSet:
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr("simgan_fast.data.ingest.WORTH_DALI", 10**9)
             return packed()

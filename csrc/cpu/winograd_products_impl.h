@@ -17,33 +17,43 @@ constexpr int kMostRows = 6;
 #endif
 constexpr int kSumRows = kLanes == 16 ? 8 : 4;  // of the sums over tiles; divides 16
 
+// Products that are added up one after the other, before their sum is added to that of the others:
+// sums of sums round less.
+constexpr int64_t kChain = 32;
+
 // c [rows][kVectors registers] = a [rows][depth] * b [depth][kVectors registers].
 template <int kRows, int kVectors>
 SIMGAN_FAST_INLINE void multiply_rows(const float* a, int64_t stride, const float* b, int64_t depth,
                                       float* c) {
-    Floats sum[kRows][kVectors] = {};
     const float* rows[(kRows + 3) / 4];  // one address for four rows: more would not fit registers
     SIMGAN_FAST_UNROLL
     for (int i = 0; i < kRows; i += 4) rows[i / 4] = a + i * stride;
+    for (int64_t first = 0; first < depth; first += kChain) {
+        Floats sum[kRows][kVectors] = {};
+        const int64_t last = depth - first < kChain ? depth : first + kChain;
 #pragma GCC unroll 2
-    for (int64_t k = 0; k < depth; ++k) {
-        Floats weight[kVectors];
-        SIMGAN_FAST_UNROLL
-        for (int v = 0; v < kVectors; ++v) {
-            weight[v] = load(b + (k * kVectors + v) * kLanes);
-            if (v * kLanes % kGroup == 0)  // a cache line of the next strip
-                __builtin_prefetch(b + ((depth + k) * kVectors + v) * kLanes);
+        for (int64_t k = first; k < last; ++k) {
+            Floats weight[kVectors];
+            SIMGAN_FAST_UNROLL
+            for (int v = 0; v < kVectors; ++v) {
+                weight[v] = load(b + (k * kVectors + v) * kLanes);
+                if (v * kLanes % kGroup == 0)  // a cache line of the next strip
+                    __builtin_prefetch(b + ((depth + k) * kVectors + v) * kLanes);
+            }
+            SIMGAN_FAST_UNROLL
+            for (int i = 0; i < kRows; ++i) {
+                const Floats value = splat(rows[i / 4][(i % 4) * stride + k]);
+                SIMGAN_FAST_UNROLL
+                for (int v = 0; v < kVectors; ++v) sum[i][v] += value * weight[v];
+            }
         }
         SIMGAN_FAST_UNROLL
-        for (int i = 0; i < kRows; ++i) {
-            const Floats value = splat(rows[i / 4][(i % 4) * stride + k]);
-            SIMGAN_FAST_UNROLL
-            for (int v = 0; v < kVectors; ++v) sum[i][v] += value * weight[v];
+        for (int i = 0; i < kRows; ++i) SIMGAN_FAST_UNROLL
+        for (int v = 0; v < kVectors; ++v) {
+            float* to = c + i * stride + v * kLanes;
+            store(to, first == 0 ? sum[i][v] : load(to) + sum[i][v]);
         }
     }
-    SIMGAN_FAST_UNROLL
-    for (int i = 0; i < kRows; ++i) SIMGAN_FAST_UNROLL
-    for (int v = 0; v < kVectors; ++v) store(c + i * stride + v * kLanes, sum[i][v]);
 }
 
 template <int kVectors, int kRows = kMostRows>

@@ -12,12 +12,11 @@ from __future__ import annotations
 
 from fractions import Fraction
 
-# The finite points: 0, pairs +-p, and at most one that has no partner. All are exact in binary.
-HALF = Fraction(1, 2)
-POINTS = {
-    4: ([Fraction(3, 4), Fraction(3, 2)], None),
-    5: ([Fraction(1), Fraction(2)], HALF),
-    6: ([HALF, Fraction(1), Fraction(2)], None),
+# The finite points are pairs +-p of these and, for an even m, 0. All are exact in binary.
+PAIRS = {
+    4: [Fraction(3, 4), Fraction(3, 2)],
+    5: [Fraction(1, 4), Fraction(7, 8), Fraction(7, 4)],
+    6: [Fraction(1, 2), Fraction(1), Fraction(2)],
 }
 
 Polynomial = list[Fraction]  # coefficients, the constant first
@@ -57,101 +56,67 @@ class Transforms:
     """The four transforms of one tile size, as lines of C++."""
 
     def __init__(self, tile: int) -> None:
-        self.tile, (self.pairs, self.single) = tile, POINTS[tile]
-        self.points = [Fraction(0)]
-        for p in self.pairs:
-            self.points += [p, -p]
-        if self.single is not None:
-            self.points.append(self.single)
-        self.count = tile + 2
-        assert len(self.points) == self.count - 1 and len(set(self.points)) == len(self.points)
-        # All rows of B^T but its own have the single point's factor (x - c): they are read off
-        # s[k] = d[k + 1] - c d[k], of which the remaining, symmetric points make even and odd sums.
-        self.source = "d" if self.single is None else "s"
+        self.tile, self.count = tile, tile + 2
+        self.zero = [Fraction(0)] * (1 - tile % 2)
+        self.points = self.zero + [sign * p for p in PAIRS[tile] for sign in (1, -1)]
+        self.pairs = [(len(self.zero) + 2 * i, p) for i, p in enumerate(PAIRS[tile])]
+        assert len(self.points) == self.count - 1 == len(set(self.points))
 
-    def numerator(self, without: Fraction | None, *, reduced: bool) -> Polynomial:
-        """Product of (x - p) over the points but `without`, and but the single point if `reduced`."""
-        left_out = {without, self.single} if reduced else {without}
-        return product(*([-p, Fraction(1)] for p in self.points if p not in left_out))
+    def numerator(self, without: Fraction | None) -> Polynomial:
+        """Product of (x - p) over the points but `without`."""
+        return product(*([-p, Fraction(1)] for p in self.points if p != without))
 
-    def rows(self) -> list[tuple[str, Polynomial, str]]:
-        """(point's index, coefficients, array they apply to) of rows that are computed alone: 0, c and infinity."""
-        reduced = self.single is not None
-        rows = [("0", self.numerator(Fraction(0), reduced=reduced), self.source)]
-        if self.single is not None:
-            rows.append((str(self.count - 2), self.numerator(self.single, reduced=False), "d"))
-        rows.append((str(self.count - 1), self.numerator(None, reduced=reduced), self.source))
-        return rows
+    def rows(self) -> list[tuple[int, Polynomial]]:
+        """(point's index, coefficients) of the rows that are computed alone: 0, if it is a point, and infinity."""
+        zero = [(0, self.numerator(Fraction(0))) for _ in self.zero]
+        return [*zero, (self.count - 1, self.numerator(None))]
 
-    def pair_rows(self) -> list[tuple[int, Fraction, Polynomial]]:
-        """(index of +p, p, coefficients of the row of +p); the row of -p has its odd ones negated."""
-        return [
-            (1 + 2 * i, p, self.numerator(p, reduced=self.single is not None))
-            for i, p in enumerate(self.pairs)
-        ]
+    def halves(self, p: Fraction) -> tuple[dict[int, Fraction], dict[int, Fraction]]:
+        """The row of +p in two parts: one that the row of -p has too, and p times one that it has negated."""
+        row = list(enumerate(self.numerator(p)))
+        same = {k: a for k, a in row if k % 2 == self.tile % 2}
+        return same, {k: a / p for k, a in row if k not in same}
 
     def input(self) -> list[str]:
         """v = B^T d."""
-        lines = []
-        if self.single is not None:
-            lines.append(f"Floats s[{self.count - 1}];")
-            lines += [
-                f"s[{k}] = {total([(Fraction(1), f'd[{k + 1}]'), (-self.single, f'd[{k}]')])};"
-                for k in range(self.count - 1)
-            ]
-        for index, row, source in self.rows():
-            lines.append(
-                f"v[{index}] = {total([(a, f'{source}[{k}]') for k, a in enumerate(row)])};"
-            )
-        for index, p, row in self.pair_rows():
-            even = total([(a, f"{self.source}[{k}]") for k, a in enumerate(row) if k % 2 == 0])
-            odd = total([(a / p, f"{self.source}[{k}]") for k, a in enumerate(row) if k % 2])
-            lines.append(f"const Floats even{index} = {even};")
-            lines.append(f"const Floats odd{index} = {odd};")
-            for i, sign in ((index, p), (index + 1, -p)):
-                lines.append(
-                    f"v[{i}] = {total([(Fraction(1), f'even{index}'), (sign, f'odd{index}')])};"
-                )
+        lines = [
+            f"v[{index}] = {total([(a, f'd[{k}]') for k, a in enumerate(row)])};"
+            for index, row in self.rows()
+        ]
+        for index, p in self.pairs:
+            for name, part in zip(("same", "other"), self.halves(p), strict=True):
+                terms = [(a, f"d[{k}]") for k, a in part.items()]
+                lines.append(f"const Floats {name}{index} = {total(terms)};")
+            for i, factor in ((index, p), (index + 1, -p)):
+                terms = [(Fraction(1), f"same{index}"), (factor, f"other{index}")]
+                lines.append(f"v[{i}] = {total(terms)};")
         return lines
 
     def input_adjoint(self) -> list[str]:
         """d = B v."""
-        lines, terms = [], {"d": {}, "s": {}}  # type: ignore[var-annotated]
-        for index, row, source in self.rows():
+        lines = []
+        terms: list[list[tuple[Fraction, str]]] = [[] for _ in range(self.count)]
+        for index, row in self.rows():
             for k, a in enumerate(row):
-                terms[source].setdefault(k, []).append((a, f"v[{index}]"))
-        for index, p, row in self.pair_rows():
-            lines.append(f"const Floats even{index} = v[{index}] + v[{index + 1}];")
-            lines.append(
-                f"const Floats odd{index} = {total([(p, f'(v[{index}] - v[{index + 1}])')])};"
-            )
-            for k, a in enumerate(row):
-                part = (a, f"even{index}") if k % 2 == 0 else (a / p, f"odd{index}")
-                terms[self.source].setdefault(k, []).append(part)
-        if self.single is not None:
-            lines.append(f"Floats s[{self.count - 1}];")
-            lines += [f"s[{k}] = {total(terms['s'].get(k, []))};" for k in range(self.count - 1)]
-            for k in range(self.count):
-                if k > 0:
-                    terms["d"].setdefault(k, []).append((Fraction(1), f"s[{k - 1}]"))
-                if k < self.count - 1:
-                    terms["d"].setdefault(k, []).append((-self.single, f"s[{k}]"))
-        return lines + [f"d[{k}] = {total(terms['d'].get(k, []))};" for k in range(self.count)]
+                terms[k].append((a, f"v[{index}]"))
+        for index, p in self.pairs:
+            lines.append(f"const Floats same{index} = v[{index}] + v[{index + 1}];")
+            difference = total([(p, f"(v[{index}] - v[{index + 1}])")])
+            lines.append(f"const Floats other{index} = {difference};")
+            for name, part in zip(("same", "other"), self.halves(p), strict=True):
+                for k, a in part.items():
+                    terms[k].append((a, f"{name}{index}"))
+        return lines + [f"d[{k}] = {total(terms[k])};" for k in range(self.count)]
 
     def output(self) -> list[str]:
         """y = A^T m."""
-        lines = []
-        for i, _ in enumerate(self.pairs):
-            k = 1 + 2 * i
-            lines.append(
-                f"const Floats sum{k} = m[{k}] + m[{k + 1}], diff{k} = m[{k}] - m[{k + 1}];"
-            )
+        lines = [
+            f"const Floats sum{k} = m[{k}] + m[{k + 1}], diff{k} = m[{k}] - m[{k + 1}];"
+            for k, _ in self.pairs
+        ]
         for j in range(self.tile):
-            terms = [(Fraction(1), "m[0]")] if j == 0 else []
-            for i, p in enumerate(self.pairs):
-                terms.append((p**j, f"{'diff' if j % 2 else 'sum'}{1 + 2 * i}"))
-            if self.single is not None:
-                terms.append((self.single**j, f"m[{self.count - 2}]"))
+            terms = [(Fraction(1), "m[0]") for _ in self.zero if j == 0]
+            terms += [(p**j, f"{'diff' if j % 2 else 'sum'}{k}") for k, p in self.pairs]
             if j == self.tile - 1:
                 terms.append((Fraction(1), f"m[{self.count - 1}]"))
             lines.append(f"y[{j}] = {total(terms)};")
@@ -159,17 +124,13 @@ class Transforms:
 
     def output_adjoint(self) -> list[str]:
         """m = A y."""
-        lines = ["m[0] = y[0];"]
-        for i, p in enumerate(self.pairs):
-            k = 1 + 2 * i
+        lines = ["m[0] = y[0];" for _ in self.zero]
+        for k, p in self.pairs:
             for name, start in (("even", 0), ("odd", 1)):
                 terms = [(p**j, f"y[{j}]") for j in range(start, self.tile, 2)]
                 lines.append(f"const Floats {name}{k} = {total(terms)};")
             lines.append(f"m[{k}] = even{k} + odd{k};")
             lines.append(f"m[{k + 1}] = even{k} - odd{k};")
-        if self.single is not None:
-            terms = [(self.single**j, f"y[{j}]") for j in range(self.tile)]
-            lines.append(f"m[{self.count - 2}] = {total(terms)};")
         return [*lines, f"m[{self.count - 1}] = y[{self.tile - 1}];"]
 
     def kernel(self) -> list[list[Fraction]]:
@@ -230,5 +191,5 @@ struct Winograd;
 """
 
 if __name__ == "__main__":
-    parts = [Transforms(tile).cpp() for tile in POINTS]
+    parts = [Transforms(tile).cpp() for tile in PAIRS]
     print(HEADER + "\n".join(parts) + "\n}  // namespace\n}  // namespace simgan_fast", flush=True)

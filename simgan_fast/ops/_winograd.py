@@ -15,16 +15,15 @@ from torch import Tensor
 from simgan_fast._native import AVAILABLE, C
 from simgan_fast.errors import InputError
 
-# 5 is up to a tenth faster and 6 a little slower on the paper's eyes, both with four times the
-# rounding error of 4, which is near that of a direct convolution (docs/numerics.md).
+# Each with more rounding than the one before (docs/numerics.md); that of 6 is too much to be chosen unasked.
 TILES = (4, 5, 6)
 PADDING_MODES = ("zeros", "reflect")
 CHANNELS = 8  # the kernels take multiples; they work in groups of 16
 GROUP = 16
 
 # Read once: a traced function cannot look at the environment.
-_ALGORITHM = os.environ.get("SIMGAN_FAST_CONV") or f"winograd{TILES[0]}"
-_ALGORITHMS = ("direct", *(f"winograd{tile}" for tile in TILES))
+_ALGORITHM = os.environ.get("SIMGAN_FAST_CONV") or "winograd"
+_ALGORITHMS = ("direct", "winograd", *(f"winograd{tile}" for tile in TILES))
 
 
 def release_memory() -> int:
@@ -77,13 +76,18 @@ def check_for_torch(
 
 
 def algorithm() -> str:
-    """How the residual blocks convolve unless told otherwise: "winograd4", say, or "direct"."""
+    """How the residual blocks convolve unless told otherwise: one of _ALGORITHMS."""
     return _ALGORITHM
 
 
-def default_tile() -> int:
-    """What SIMGAN_FAST_CONV says, else 4."""
-    return TILES[0] if _ALGORITHM == "direct" else int(_ALGORITHM.removeprefix("winograd"))
+def tile_for(images: Tensor) -> int:
+    """The tile of F(tile x tile, 3x3) for images [n, ., h, w]: what SIMGAN_FAST_CONV says, or the faster of 4 and 5."""
+    if _ALGORITHM not in ("direct", "winograd"):
+        return int(_ALGORITHM.removeprefix("winograd"))
+    _, _, height, width = images.shape
+    four, five = (-(-height // tile) * -(-width // tile) * (tile + 2) ** 2 for tile in (4, 5))
+    # With more than 0.94 of the multiplications, 4 is as fast (docs/numerics.md) and rounds less.
+    return 5 if 100 * five < 94 * four else 4
 
 
 def usual(impl: str, padding_mode: str, tile: int | None = None) -> bool:

@@ -31,9 +31,9 @@ def residual_blocks(
     """k >= 1 blocks in a row, each relu(x + conv(relu(conv(x, w1) + b1), w2) + b2).
 
     One op for the whole row, on channels-last memory. On the CPU in float32: 3x3 filters are convolved by Winograd's
-    F(4x4, 3x3), one image going through all blocks while it is in cache; 7x7 ones by Fourier transforms of tiles of
-    16x16 pixels, one convolution after the other, as images that want such filters are larger than a cache. On CUDA in
-    bfloat16, summed in float32: each 3x3 convolution in one launch with what follows it.
+    F(5x5, 3x3) or F(4x4, 3x3), one image going through all blocks while it is in cache; 7x7 ones by Fourier transforms
+    of tiles of 16x16 pixels, one convolution after the other, as images that want such filters are larger than a cache.
+    On CUDA in bfloat16, summed in float32: each 3x3 convolution in one launch with what follows it.
 
     Args:
         x: [n, c, h, w], of any float type; the native kernel takes float32 on the CPU, c a multiple of 8.
@@ -42,8 +42,8 @@ def residual_blocks(
         padding_mode: "zeros" or "reflect", as in `nn.Conv2d`; the output has the size of x.
         impl: "auto", "native" or "reference". The environment variable SIMGAN_FAST_CONV=direct makes "auto" the
             reference, that is torch's own direct convolutions.
-        tile: 4, 5 or 6, of Winograd's F(tile x tile, 3x3); None is 4, or what SIMGAN_FAST_CONV=winograd5 says. It does
-            nothing to 7x7 filters.
+        tile: 4, 5 or 6, of Winograd's F(tile x tile, 3x3); None is what SIMGAN_FAST_CONV=winograd5 says, or that
+            of 4 and 5 which is the faster for images of this size: 5 for eyes of 35x55. It does nothing to 7x7 filters.
 
     Returns:
         [n, c, h, w], channels-last where it comes from the native kernel. NaN and infinity stay NaN or infinity, but
@@ -51,7 +51,7 @@ def residual_blocks(
 
     Raises:
         InputError: shapes or types that do not fit together, an unknown tile, impl="native" where it cannot run, or
-            a SIMGAN_FAST_CONV that is neither direct nor winograd4, 5 or 6.
+            a SIMGAN_FAST_CONV that is none of direct, winograd, winograd4, 5 and 6.
 
     >>> c = 64
     >>> block = (torch.zeros(c, c, 3, 3), torch.zeros(c), torch.zeros(c, c, 3, 3), torch.zeros(c))
@@ -68,7 +68,7 @@ def residual_blocks(
         return _residual_blocks_reference(x, weights, padding_mode)
     if _blocks_cuda.takes(x):
         x = x.to(_blocks_cuda.dtype(x))
-    tile = tile or _winograd.default_tile()
+    tile = tile or _winograd.tile_for(x)
     if torch.is_grad_enabled() and any(tensor.requires_grad for tensor in (x, *flat)):
         y: Tensor = _ResidualBlocks.apply(x, reflect, tile, *flat)  # type: ignore[no-untyped-call]
         return y

@@ -78,7 +78,7 @@ def residual_network(
         _winograd.check_for_torch("residual_network", images, (*first, *last), padding_mode, least)
         return _composed(images, first, blocks, last, padding_mode, impl, tile, tanh)
     _winograd.check("residual_network", tile)
-    tile = tile or _winograd.default_tile()
+    tile = tile or _winograd.tile_for(images)
     if differentiable and any(tensor.requires_grad for tensor in (images, *flat)):
         y: Tensor = _ResidualNetwork.apply(images, reflect, tile, tanh, *flat)  # type: ignore[no-untyped-call]
         return y
