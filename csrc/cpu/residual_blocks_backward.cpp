@@ -125,11 +125,15 @@ class Backward {
         for (int64_t image = first; image < last; ++image) {
             const int64_t at = image - first;
             const float* in = map(image, i);
+            const float* next =
+                image + 1 < last ? map(image + 1, i) : map(first, i > 0 ? i - 1 : i);
             for (int64_t block = 0; block < tile_blocks_.count(); ++block) {
                 const int64_t tile = tile_blocks_.begin(block), end = tile_blocks_.end(block);
                 kernels_.backward_points(at_.map, gradient(worker, from + at), in, tile, end,
                                          sums(slot) + sum_.bias(i), scratch);
-                multiply(panels_.of(i), end - tile, at > 0 || block > 0, products, scratch);
+                const bool at_end = block + 1 == tile_blocks_.count();
+                multiply(panels_.of(i), end - tile, at > 0 || block > 0, products, scratch,
+                         at_end ? rows(next, 0) : rows(in, block + 1));
                 kernels_.backward_pixels(at_.map, tile, end, scratch, in_gradient);
             }
             const float* skip = first_of_block ? gradient(worker, at) : nullptr;
@@ -141,13 +145,22 @@ class Backward {
                                  sums(slot) + sum_.weight(i));
     }
 
+    // What a block of tiles reads of a map.
+    Stretch rows(const float* in, int64_t block) const {
+        const int64_t columns = at_.map.tile_columns, row = at_.map.columns * at_.map.channels;
+        const int64_t first = tile_blocks_.begin(block) / columns * kernels_.tile;
+        const int64_t last =
+            (tile_blocks_.end(block) - 1) / columns * kernels_.tile + kernels_.points;
+        return {in + first * row, (last - first) * row};
+    }
+
     // The products at all points; where there are threads to spare, they share them.
-    void multiply(const float* panels, int64_t tiles, bool add, float* products,
-                  float* scratch) const {
+    void multiply(const float* panels, int64_t tiles, bool add, float* products, float* scratch,
+                  const Stretch& ahead) const {
         const int64_t points = kernels_.points * kernels_.points, parts = threads_of_an_image_;
         parallel_for(parts, parts, [&](int64_t part, int64_t) {
             kernels_.backward_products(at_.map, panels, tiles, points * part / parts,
-                                       points * (part + 1) / parts, add, products, scratch);
+                                       points * (part + 1) / parts, add, products, scratch, ahead);
         });
     }
 

@@ -43,6 +43,12 @@ struct WeightView {
     int64_t row, column, kernel_row, kernel_column;
 };
 
+// Memory that the next step reads, to be fetched meanwhile.
+struct Stretch {
+    const float* from;
+    int64_t floats;
+};
+
 struct WinogradKernels {
     int64_t tile, points;  // points: in each dimension, tile + 2
     int64_t rows;          // of tiles that a product has in registers at once
@@ -69,7 +75,7 @@ struct WinogradKernels {
     // [ci][co], added to if `add`. Points are independent of one another.
     void (*backward_products)(const PaddedMap& map, const float* adjoint, int64_t tiles,
                               int64_t first, int64_t last, bool add, float* products,
-                              float* scratch);
+                              float* scratch, const Stretch& ahead);
     // Three: to the gradient of the padded map that was read, margin included, not yet folded.
     // Blocks must come in order: a tile adds to pixels that an earlier one has written.
     void (*backward_pixels)(const PaddedMap& map, int64_t first, int64_t last, const float* scratch,

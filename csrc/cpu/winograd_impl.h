@@ -103,6 +103,9 @@ void transform_output(const PaddedMap& map, TilePlace at, const float* points, c
                     Floats value = row[j] + shift;
                     if (skip != nullptr) value += load(skip + pixel);
                     store(out + pixel, value < 0 ? splat(0) : value);  // NaN stays
+                    // The next tile's pixels: they are in memory, or in the third-level cache.
+                    __builtin_prefetch(out + pixel + W::kTile * channels, 1);
+                    if (skip != nullptr) __builtin_prefetch(skip + pixel + W::kTile * channels);
                 }
             });
     }
@@ -191,10 +194,15 @@ void backward_points(const PaddedMap& map, const float* gradient, const float* i
 
 template <class W>
 void backward_products(const PaddedMap& map, const float* adjoint, int64_t tiles, int64_t first,
-                       int64_t last, bool add, float* products, float* scratch) {
+                       int64_t last, bool add, float* products, float* scratch,
+                       const Stretch& ahead) {
+    constexpr int64_t kCount = W::kPoints * W::kPoints;
     const int64_t channels = map.channels, stride = tile_floats(W::kPoints, channels);
     float* inputs = scratch + kBlockTiles * stride;
     for (int64_t p = first; p < last; ++p) {
+        for (int64_t i = ahead.floats * p / kCount; i < ahead.floats * (p + 1) / kCount;
+             i += kGroup)
+            __builtin_prefetch(ahead.from + i);
         const int64_t at = p * channels, panel = p * panel_floats(channels);
         accumulate(tiles, inputs + at, scratch + at, stride, channels, add, products + panel);
         multiply(tiles, scratch + at, stride, adjoint + panel, channels, inputs + at);
