@@ -10,7 +10,7 @@
 namespace simgan_fast {
 namespace {
 
-constexpr int64_t kImagesAtOnce = 4;  // of a slot, before their products are turned into weights
+constexpr int64_t kImagesAtOnce = 2;  // of a slot, before their products are turned into weights
 
 // Sums over images, of one slot: where in them each gradient lies, in floats. Those of the blocks'
 // weights come first; the rest is small.
