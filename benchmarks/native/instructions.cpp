@@ -35,7 +35,7 @@ void blocks(bool backward, int64_t size) {
                    bias = numbers(channels, 0.1f);
     const std::vector<Convolution> both(
         2, {weight.data(), {channels * size * size, 1, channels * size, channels}, bias.data()});
-    const ResidualBlocks p{n, height, width, channels, 1, both.data(), true, 4, 1, nullptr, size};
+    const ResidualBlocks p{n, height, width, channels, 1, both.data(), true, 5, 1, nullptr, size};
     const PaddedMap map = padded_map(p);
     const Floats32 x = numbers(n * height * width * channels, 1);
     Floats32 y(x.size()), grad_x(x.size()), grad_weight(2 * weight.size()), grad_bias(2 * channels);
