@@ -109,7 +109,7 @@ BLOCK_SHAPES = [
 # In units of the largest value, against float64. Measured over BLOCK_SHAPES at every CPU level and both paddings, for
 # tiles 4, 5, 6: values 3.3e-7, 7.4e-7, 1.8e-6; gradients 2.0e-6, 3.0e-6, 6.8e-6. (torch's own: 1.3e-7 and 1.2e-6.)
 BLOCK_VALUE = {4: 7e-7, 5: 1.5e-6, 6: 3.6e-6}
-BLOCK_GRADIENT = {4: 4e-6, 5: 6e-6, 6: 1.4e-5}
+BLOCK_GRADIENT = {4: 3.2e-6, 5: 6e-6, 6: 1.1e-5}
 # The same for 7x7 filters, in tiles of 10 x 10: smaller than a filter, whole tiles, one pixel more and less, channels
 # that fill a group of 16 by half, whole, and two and a half, and more tiles than are multiplied, summed and convolved
 # at once.

@@ -23,8 +23,8 @@ from simgan_fast.pictures import save_picture
 
 # Options of `simulate`.
 SIMULATED_AS: dict[str, Any] = {"size": (64, 64), "values": "paper", "poses": "open"}
-# One hourglass, and images as they are: turned ones take longer to learn. After 800 updates estimators are so far from
-# having learned that it hardly matters from what.
+# One hourglass, and images as they are: turned ones take longer to learn. After 800 updates estimators are far from
+# having learned, and it matters less from what.
 ESTIMATOR = PoseTraining(stacks=1, width=64, updates=1200, rotation=0.0, scale=0.0, shift=0.0)
 SHOWN = 8  # images in a row of samples.png
 LOOKED_AT = 2000  # images of each kind at most, for the noise at their edges
