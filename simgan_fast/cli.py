@@ -6,7 +6,6 @@ import argparse
 import os
 import signal
 import sys
-import threading
 from collections.abc import Sequence
 from types import FrameType
 
@@ -27,6 +26,7 @@ from simgan_fast.commands import (
 )
 from simgan_fast.errors import InputError, Interrupted, ProcessLost, TrainingDiverged
 from simgan_fast.memory import keep_freed_memory
+from simgan_fast.signals import handled_by
 
 EXAMPLES = """examples:
   simgan-fast simulate eyes simulated --count 10000
@@ -57,10 +57,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     """
     arguments = _parser().parse_args(argv)
     keep_freed_memory()
-    if threading.current_thread() is threading.main_thread():
-        signal.signal(signal.SIGTERM, _terminate)
     try:
-        arguments.run(arguments)
+        # Until its end alone: processes that the caller starts by fork later on would take it along, and not end.
+        with handled_by(_terminate, signal.SIGTERM):
+            arguments.run(arguments)
     except InputError as error:
         return _complain(str(error), 2)
     except (TrainingDiverged, ProcessLost) as error:

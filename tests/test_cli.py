@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import errno
 import json
+import signal
 import subprocess
 import sys
 from pathlib import Path
+from types import FrameType
 
 import numpy as np
 import pytest
@@ -38,6 +40,19 @@ def fails_with(capsys: pytest.CaptureFixture[str], *arguments: object) -> str:
     assert len(lines) == 1, error
     assert "Traceback" not in error
     return lines[0]
+
+
+def test_signals_are_the_callers_again_afterwards() -> None:
+    """Or a process that the caller forks later takes SIGTERM for an exception, and may go on."""
+
+    def own(number: int, frame: FrameType | None) -> None: ...
+
+    before = signal.signal(signal.SIGTERM, own)
+    try:
+        assert run("info") == 0 and signal.getsignal(signal.SIGTERM) is own
+        assert run("show", "nowhere") == 2 and signal.getsignal(signal.SIGTERM) is own
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 @pytest.fixture(scope="module")

@@ -5,7 +5,6 @@ from __future__ import annotations
 import csv
 import math
 import signal
-import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -19,6 +18,7 @@ from simgan_fast.errors import Interrupted, TrainingDiverged
 from simgan_fast.files import folder_locked, remove_leftovers
 from simgan_fast.models.refiner import Refiner
 from simgan_fast.progress import Progress, say
+from simgan_fast.signals import handled_by
 from simgan_fast.training.algorithm import Metrics, SimGAN, scalars
 from simgan_fast.training.diagnostics import Diagnostics, require_finite_weights
 from simgan_fast.training.logging import NoLog, RunLog, sample_rows
@@ -220,12 +220,5 @@ class StopRequest:
 def stop_requests() -> Iterator[StopRequest]:
     """Turn SIGINT and SIGTERM into a request that the loop sees between two updates (main thread only)."""
     stop = StopRequest()
-    if threading.current_thread() is not threading.main_thread():
+    with handled_by(stop, signal.SIGINT, signal.SIGTERM):
         yield stop
-        return
-    before = {number: signal.signal(number, stop) for number in (signal.SIGINT, signal.SIGTERM)}
-    try:
-        yield stop
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)

@@ -6,7 +6,6 @@ import ipaddress
 import logging
 import signal
 import socket
-import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import FrameType
@@ -17,6 +16,7 @@ import waitress
 from simgan_fast.errors import InputError, Interrupted
 from simgan_fast.evaluation.turing.app import behind_token, create_app
 from simgan_fast.evaluation.turing.study import Study
+from simgan_fast.signals import handled_by
 
 THREADS = 8
 LOOPBACK = "127.0.0.1"
@@ -105,12 +105,5 @@ def _signals_as_exits() -> Iterator[list[int]]:
         if len(came) == 1:  # a second one does not disturb the ending
             raise SystemExit
 
-    if threading.current_thread() is not threading.main_thread():
+    with handled_by(note, signal.SIGINT, signal.SIGTERM):
         yield came
-        return
-    before = {number: signal.signal(number, note) for number in (signal.SIGINT, signal.SIGTERM)}
-    try:
-        yield came
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
