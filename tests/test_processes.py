@@ -6,26 +6,35 @@ import csv
 import os
 import subprocess
 import sys
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import nullcontext
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
+import torch.distributed as dist
 from cases import TINY_RUN
 from safetensors.torch import load_file
 
 from simgan_fast import preset, train
 from simgan_fast.data.packed_writer import PackedWriter
-from simgan_fast.errors import InputError
-from simgan_fast.training.processes import Processes
+from simgan_fast.errors import InputError, ProcessLost
+from simgan_fast.training.meeting import meeting
+from simgan_fast.training.processes import Processes, require_reachable_name
+from simgan_fast.training.run import Run
 
 SETTINGS = TINY_RUN | {
     "history": 27,
     "optimizer": "sgd",
     "steps": 8,
 }  # sgd: no division by small gradients
+OPTIONS = [
+    text for name, value in SETTINGS.items() for text in (f"--{name.replace('_', '-')}", str(value))
+]
 
 
 @pytest.fixture
@@ -133,6 +142,47 @@ def test_an_environment_that_torchrun_did_not_make(
     assert not (tmp_path / "run").exists()
 
 
+def test_processes_meet_beside_what_earlier_attempts_left() -> None:
+    store = dist.HashStore()
+    names = set()
+    with ThreadPoolExecutor(4) as threads:
+        for world in (2, 4, 3, 2, 4):
+            late = world == 4  # its predecessor's name is proposed, and a lone process's that died
+            store.set("simgan_fast/process/1", "dead")
+            ranks = [0, 3, 2, 1] if late else range(world)
+            started = []
+            for rank in ranks:
+                started.append(threads.submit(meeting, store, rank, world, 20))
+                time.sleep(0.1 * late)
+            found = {future.result() for future in started}
+            assert len(found) == 1 and found.isdisjoint(names)
+            names |= found
+    with pytest.raises(ProcessLost, match="did not come within 0 seconds: start all"):
+        meeting(store, 1, 2, 0.1)
+
+
+@pytest.mark.parametrize("address", ["127.0.1.1", None])
+def test_a_machine_whose_name_others_cannot_use(
+    monkeypatch: pytest.MonkeyPatch, address: str | None
+) -> None:
+    def resolve(name: str) -> str:
+        if address is None:
+            raise OSError
+        return address
+
+    monkeypatch.setattr("socket.gethostbyname", resolve)
+    for name, value in {"WORLD_SIZE": "4", "LOCAL_WORLD_SIZE": "2"}.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.delenv("GLOO_SOCKET_IFNAME", raising=False)
+    with pytest.raises(InputError, match="set GLOO_SOCKET_IFNAME to the network interface"):
+        require_reachable_name()
+    monkeypatch.setenv("GLOO_SOCKET_IFNAME", "eth0")
+    require_reachable_name()
+    monkeypatch.delenv("GLOO_SOCKET_IFNAME")
+    monkeypatch.setenv("LOCAL_WORLD_SIZE", "4")  # all on this machine
+    require_reachable_name()
+
+
 @pytest.mark.parametrize("option", [{"size": (12, 16)}, {"labelled": "photographs"}])
 def test_what_several_processes_do_not_do(
     sets: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, option: dict[str, object]
@@ -188,16 +238,127 @@ def torchrun(script: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
 def test_torchrun_replaces_a_killed_process(sets: list[str], tmp_path: Path) -> None:
     script = tmp_path / "killed.py"
     script.write_text(KILLED)
-    options = [
-        text
-        for name, value in SETTINGS.items()
-        for text in (f"--{name.replace('_', '-')}", str(value))
-    ]
     run = ["--synthetic", sets[0], "--real", sets[1], "--out", str(tmp_path / "run")]
-    done = torchrun(script, "train", *run, *options)
+    done = torchrun(script, "train", *run, *OPTIONS)
     assert done.returncode == 0, done.stderr
     assert "another process of the run is gone" in done.stderr
     train(*sets, tmp_path / "alone", preset("eyes", **SETTINGS))
     same_state(tmp_path / "alone", tmp_path / "run")
     with open(tmp_path / "run" / "metrics.csv", newline="") as file:
         assert [int(row["update"]) for row in csv.DictReader(file)] == list(range(1, 19))
+
+
+def test_one_process_that_torchrun_starts_again(
+    sets: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    log = Run._log
+
+    def log_or_end(run: Run, *arguments: Any) -> None:
+        if run.update == 17:
+            raise KeyboardInterrupt
+        log(run, *arguments)
+
+    settings = preset("eyes", **SETTINGS)
+    with monkeypatch.context() as patch:
+        patch.setattr(Run, "_log", log_or_end)
+        with pytest.raises(KeyboardInterrupt):
+            train(*sets, tmp_path / "run", settings)
+    with pytest.raises(InputError, match="already exists"):
+        train(*sets, tmp_path / "run", settings)
+    monkeypatch.setenv("TORCHELASTIC_RUN_ID", "job")
+    with pytest.raises(InputError, match="is a run with other settings or images"):
+        train(*reversed(sets), tmp_path / "run", settings)
+    train(*sets, tmp_path / "run", settings)
+    monkeypatch.delenv("TORCHELASTIC_RUN_ID")
+    train(*sets, tmp_path / "alone", settings)
+    same_state(tmp_path / "alone", tmp_path / "run")
+
+
+# Two machines, as far as one can play them: network namespaces with an address each, and a cable.
+ADDRESSES = ["10.213.7.1", "10.213.7.2"]
+CABLE = "cable"  # what both call their end of it
+OWN_STORE = "TORCH_DISABLE_SHARE_RDZV_TCP_STORE"
+
+
+def ip(*arguments: str) -> None:
+    subprocess.run(["ip", *arguments], check=True, capture_output=True)
+
+
+@pytest.fixture
+def machines() -> Iterator[list[str]]:
+    """Names of two namespaces that reach each other by ADDRESSES and nothing else."""
+    names = [f"simgan-fast-{os.getpid()}-{number}" for number in range(2)]
+    try:
+        for name in names:
+            ip("netns", "add", name)
+        ip(
+            "link",
+            "add",
+            CABLE,
+            "netns",
+            names[0],
+            "type",
+            "veth",
+            "peer",
+            CABLE,
+            "netns",
+            names[1],
+        )
+        for name, address in zip(names, ADDRESSES, strict=True):
+            ip("-n", name, "address", "add", f"{address}/24", "dev", CABLE)
+            for device in ("lo", CABLE):
+                ip("-n", name, "link", "set", device, "up")
+    except (OSError, subprocess.CalledProcessError) as error:
+        pytest.skip(f"no network namespaces here: {error}")
+    else:
+        yield names
+    finally:
+        for name in names:
+            subprocess.run(["ip", "netns", "delete", name], check=False, capture_output=True)
+
+
+def begin(machine: str, first: bool, own: str, arguments: list[str]) -> subprocess.Popen[str]:
+    """torchrun of one process on a machine; the first one is where they meet."""
+    address = ADDRESSES[0 if first else 1]
+    meeting = ["--rdzv-backend", "c10d", "--rdzv-endpoint", f"{ADDRESSES[0]}:29500"]
+    options = ["--nnodes", "2", "--max-restarts", "1", "--local-addr", address, *meeting]
+    launcher = [sys.executable, "-m", "torch.distributed.run", *options]
+    return subprocess.Popen(
+        [
+            "ip",
+            "netns",
+            "exec",
+            machine,
+            *launcher,
+            "--rdzv-conf",
+            f"is_host={int(first)}",
+            *arguments,
+        ],
+        env=os.environ | {"OMP_NUM_THREADS": "1", "GLOO_SOCKET_IFNAME": CABLE, OWN_STORE: own},
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
+@pytest.mark.parametrize("own", ["0", "1"])  # one store for all attempts, or one for each
+def test_two_machines_and_a_killed_process(
+    sets: list[str], tmp_path: Path, machines: list[str], own: str
+) -> None:
+    script = tmp_path / "killed.py"
+    script.write_text(KILLED)
+    run = ["--synthetic", sets[0], "--real", sets[1], "--out", str(tmp_path / "run")]
+    started = [
+        begin(machine, machine == machines[0], own, [str(script), "train", *run, *OPTIONS])
+        for machine in machines
+    ]
+    try:
+        errors = [process.communicate(timeout=110)[1] for process in started]
+    finally:
+        for process in started:
+            process.kill()
+            process.wait()
+    assert [process.returncode for process in started] == [0, 0], errors
+    assert "another process of the run is gone" in errors[0]
+    train(*sets, tmp_path / "alone", preset("eyes", **SETTINGS))
+    same_state(tmp_path / "alone", tmp_path / "run")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import time
 from collections.abc import Callable
@@ -182,3 +183,29 @@ def test_a_claim_is_taken_over_only_when_it_is_not_renewed(tmp_path: Path) -> No
     assert not taken()
     time.sleep(0.3)
     assert taken()
+
+
+def test_what_is_gone_far_away(
+    inputs: tuple[Path, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """On a file system of another machine a folder that somebody else has removed is stale, not absent."""
+    stale = OSError(errno.ESTALE, "Stale file handle")
+    monkeypatch.setattr("shutil.rmtree", Mock(side_effect=stale))
+    assert refine_shared(*inputs, tmp_path / "out", batch_size=8).images == IMAGES
+
+
+@pytest.mark.parametrize("number", [errno.ENOENT, errno.ESTALE])
+def test_a_finished_set_that_is_seen_late(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int
+) -> None:
+    """What all worked in is gone, and the file system still remembers that the set was not there."""
+    looks = Mock(side_effect=[False, False, True])
+    monkeypatch.setattr(job, "_finished", looks)
+    with job._unless_finished(tmp_path / "out", 60):
+        raise OSError(number, "gone")
+    assert looks.call_count == 3
+    looks.side_effect = None
+    looks.return_value = False
+    for error, patience in ((OSError(number, "gone"), 0.3), (OSError(errno.ENOSPC, "full"), 60)):
+        with pytest.raises(OSError, match=r"gone|full"), job._unless_finished(tmp_path, patience):
+            raise error

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import errno
 import hashlib
 import json
 import os
@@ -44,6 +45,7 @@ LEASE = 60.0  # seconds
 JOB_FILE = "job.json"
 TRIES = 16  # shards in a row that are not to be had, before a worker lists them anew or waits
 SEALED = "sealed"  # the claim on putting all together
+CACHED = 60.0  # seconds for which a file system may remember that something was not there: acdirmax of NFS
 
 
 def refine_shared(
@@ -90,7 +92,7 @@ def refine_shared(
     began = time.monotonic()
     with Progress(len(images), "image", "refine") as progress:
         claims = Claims(work, lease)
-        with _unless_finished(out):
+        with _unless_finished(out, CACHED):
             _make_all(share, claims, out, progress)
             pause = _Pause(lease)
             while not _finished(out):
@@ -101,7 +103,7 @@ def refine_shared(
                     pause()
     if _read_job(out) != job:
         raise InputError(f"{out} was made from other images or otherwise: name a new folder.")
-    shutil.rmtree(work, ignore_errors=True)
+    _remove(work)
     seconds = time.monotonic() - began
     return RefineResult(share.done, share.done / seconds, share.change / max(share.done, 1))
 
@@ -210,18 +212,31 @@ def _made_alone(path: Path, to: Path | None = None) -> Iterator[Path]:
         own.chmod(path.parent.stat().st_mode)  # mkdtemp's are private
         move_folder(own, to or path)
     except BaseException:
-        shutil.rmtree(own, ignore_errors=True)
+        _remove(own)
         raise
 
 
+def _remove(folder: Path) -> None:
+    """Remove what may be gone already; where files are far away, rmtree raises that it is (ESTALE) all the same."""
+    with suppress(OSError):
+        shutil.rmtree(folder, ignore_errors=True)
+
+
 @contextmanager
-def _unless_finished(folder: Path) -> Iterator[None]:
-    """What fails in the block is no failure if `folder` is finished: another worker was there first."""
+def _unless_finished(folder: Path, patience: float = 0) -> Iterator[None]:
+    """What fails in the block is no failure if `folder` is finished: another worker was there first.
+
+    `patience`: seconds in which that may still come to light, where what was to be worked on is gone.
+    """
     try:
         yield
-    except (OSError, InputError):
-        if not _finished(folder):
-            raise
+    except (OSError, InputError) as error:
+        gone = isinstance(error, OSError) and error.errno in (errno.ENOENT, errno.ESTALE)
+        end = time.monotonic() + patience * gone
+        while not _finished(folder):
+            if time.monotonic() >= end:
+                raise
+            time.sleep(0.2)
 
 
 def _finished(folder: Path) -> bool:

@@ -14,7 +14,7 @@ from torch import Tensor
 from simgan_fast.config import TrainingConfig, load_config, save_config
 from simgan_fast.data import open_images
 from simgan_fast.data.feed import ResidentFeed, StreamFeed
-from simgan_fast.data.packed import PackedSet, open_packed
+from simgan_fast.data.packed import PackedSet, is_packed, open_packed
 from simgan_fast.depth import encoding_of
 from simgan_fast.devices import device_of_process, usable_device
 from simgan_fast.errors import InputError
@@ -25,7 +25,7 @@ from simgan_fast.models.refiner import Refiner
 from simgan_fast.ops import gather_normalize, release_memory
 from simgan_fast.progress import say
 from simgan_fast.training.algorithm import SimGAN
-from simgan_fast.training.processes import ALONE, Processes, processes_of
+from simgan_fast.training.processes import ALONE, Processes, processes_of, under_torchrun
 from simgan_fast.training.run import Run
 from simgan_fast.training.selection import Selection, best_of
 from simgan_fast.training.state import (
@@ -76,7 +76,8 @@ def train(
 
     Several processes, started by torchrun or with a process group of torch's, train one model together: each takes
     its share of every mini-batch, and the first one writes. Where they are started again with the same arguments,
-    they go on from the newest checkpoint. Raises ProcessLost where one of them is gone.
+    they go on from the newest checkpoint; one process under torchrun does so too, with packed sets and no selection.
+    Raises ProcessLost where one of them is gone.
 
     >>> refiner = train("simulated", "photographs", "runs/first")  # doctest: +SKIP
     """
@@ -86,15 +87,17 @@ def train(
     if feed not in ("auto", *FEEDS):
         raise InputError(f"feed is {feed!r}: want one of auto, {', '.join(FEEDS)}.")
     with processes_of(device) as processes:
-        if processes.world == 1:
-            run = _begun(synthetic, real, out, config, size, device, feed, labelled)
-        elif size is None and labelled is None:
-            run = _begun_together(synthetic, real, out, config, device, feed, processes)
-        else:
+        plain = size is None and labelled is None
+        if processes.world > 1 and not plain:
             raise InputError(
                 "several processes train from packed sets, and do not select: give them neither a size nor a "
                 "labelled set."
             )
+        plain = plain and config.select_by == "none" and is_packed(synthetic) and is_packed(real)
+        if processes.world > 1 or (under_torchrun() and plain and (out / "config.toml").is_file()):
+            run = _begun_or_again(synthetic, real, out, config, device, feed, processes)
+        else:
+            run = _begun(synthetic, real, out, config, size, device, feed, labelled)
         return _finished(run)
 
 
@@ -195,7 +198,7 @@ def _selection(
     return open_selection(config, labelled, out, device)
 
 
-def _begun_together(
+def _begun_or_again(
     synthetic: str | Path,
     real: str | Path,
     out: Path,
@@ -204,7 +207,7 @@ def _begun_together(
     feed: str,
     processes: Processes,
 ) -> Run:
-    """A run of several processes: a new one, or the same where torchrun starts it again.
+    """A run of processes that torchrun has started: a new one, or the same where it starts them again, perhaps fewer.
 
     The first process packs no folders while the others wait: they would give up.
     """

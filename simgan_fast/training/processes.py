@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import ipaddress
 import os
+import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -12,6 +14,7 @@ from torch import Tensor
 from torch.optim import Optimizer
 
 from simgan_fast.errors import InputError, ProcessLost
+from simgan_fast.training.meeting import meeting
 
 
 class Processes:
@@ -135,10 +138,14 @@ def processes_of(device: str) -> Iterator[Processes]:
         dist.destroy_process_group()
 
 
-def _start(backend: str) -> None:
-    """Start torch's default group as torchrun's environment says, apart from what an earlier attempt left in its store.
+def under_torchrun() -> bool:
+    """Whether this process was started by torchrun, which may start it again where it has failed."""
+    return "TORCHELASTIC_RUN_ID" in os.environ
 
-    torchrun (2.13) keeps one store over all restarts, and gloo would look for the dead processes of the last attempt.
+
+def _start(backend: str) -> None:
+    """Start torch's default group as torchrun's environment says, apart from what an earlier attempt left in its store:
+    gloo would look for the dead processes of the last attempt.
     """
     from torch.distributed.distributed_c10d import PrefixStore
     from torch.distributed.rendezvous import rendezvous
@@ -149,6 +156,27 @@ def _start(backend: str) -> None:
         raise InputError(
             f"WORLD_SIZE is set, but not all that torchrun sets ({error}): start with torchrun."
         ) from None
-    attempt = os.environ.get("TORCHELASTIC_RESTART_COUNT", "0")
-    store = PrefixStore(f"simgan_fast/{attempt}/{world}", store)
+    if backend == "gloo":
+        require_reachable_name()
+    store = PrefixStore(meeting(store, rank, world), store)
     dist.init_process_group(backend, store=store, rank=rank, world_size=world)
+
+
+def require_reachable_name() -> None:
+    """Raise InputError where gloo would tell other machines an address of this one that they cannot reach.
+
+    It takes the address that the machine's own name stands for, often 127.0.1.1; then all wait for one another.
+    """
+    here = os.environ.get("LOCAL_WORLD_SIZE", os.environ["WORLD_SIZE"]) == os.environ["WORLD_SIZE"]
+    if here or "GLOO_SOCKET_IFNAME" in os.environ:
+        return
+    name = socket.gethostname()
+    try:
+        address = socket.gethostbyname(name)
+    except OSError:
+        address = "127.0.0.1"  # what gloo takes then
+    if ipaddress.ip_address(address).is_loopback:
+        raise InputError(
+            f"this machine's name, {name}, stands for {address}, by which other machines cannot reach it: set "
+            "GLOO_SOCKET_IFNAME to the network interface between them (`ip address` lists them)."
+        )
