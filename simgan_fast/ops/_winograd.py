@@ -24,6 +24,8 @@ GROUP = 16
 # Read once: a traced function cannot look at the environment.
 _ALGORITHM = os.environ.get("SIMGAN_FAST_CONV") or "winograd"
 _ALGORITHMS = ("direct", "winograd", *(f"winograd{tile}" for tile in TILES))
+# Kinds of devices with autocast, asked here because torch 2.11 cannot trace the question.
+_CASTING = [kind for kind in ("cpu", "cuda", "mps", "xpu") if torch.amp.is_autocast_available(kind)]
 
 
 def release_memory() -> int:
@@ -54,7 +56,7 @@ def check_for_torch(
     `least` pixels a side where they are to be reflected. Asked only where the native kernel is not taken.
     """
     device = images.device.type
-    casts = torch.amp.is_autocast_available(device) and torch.is_autocast_enabled(device)
+    casts = device in _CASTING and torch.is_autocast_enabled(device)
     for tensor in others:
         if tensor.device != images.device or (tensor.dtype != images.dtype and not casts):
             message = (
