@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import os
+import socket
 import subprocess
 import sys
 import time
@@ -204,6 +205,40 @@ def test_one_two_and_four_processes(
         (tmp_path / name).mkdir()
     run_python(FOUR, str(tmp_path), *sets, repr(SETTINGS))
     same_state(tmp_path / "alone", tmp_path / "by turns")
+
+
+# Two processes, of which the second goes silent.
+SILENT = """
+import os, signal, sys, time
+from simgan_fast.errors import ProcessLost
+from simgan_fast.training import processes
+
+processes.PATIENCE = 3.0
+other = os.fork()
+os.environ |= {"RANK": str(int(other == 0)), "WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": sys.argv[1]}
+with processes.processes_of("cpu") as group:
+    assert group.most(group.rank) == 1
+    if other == 0:
+        time.sleep(60)
+    began = time.monotonic()
+    try:
+        group.most(0)
+    except ProcessLost as error:
+        assert 2 < time.monotonic() - began < 20, error
+        print(error)
+    else:
+        raise AssertionError
+    os.kill(other, signal.SIGKILL)
+    os.waitpid(other, 0)
+    os._exit(0)
+"""
+
+
+def test_a_process_that_goes_silent_is_given_up(run_python: Callable[..., str]) -> None:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    run_python(SILENT, str(port))
 
 
 # As the command, but the second of two processes is killed once, two updates after a checkpoint.

@@ -12,12 +12,12 @@ from simgan_fast.errors import ProcessLost
 if TYPE_CHECKING:
     from torch._C._distributed_c10d import Store
 
-PATIENCE = 1800.0  # seconds, as torch's own for those that start
+PATIENCE = 600.0  # seconds of silence; an update of hands-paper takes some 20 on one core
 PAUSE = 0.02  # between two looks into the store
 PROPOSAL = "simgan_fast/proposal"
 
 
-def meeting(store: Store, rank: int, world: int, patience: float = PATIENCE) -> str:
+def meeting(store: Store, rank: int, world: int, patience: float) -> str:
     """A name that all processes of this attempt get, and those of no other.
 
     torchrun (2.13) keeps one store over all restarts, and the number of the restart is no name: of two machines the one

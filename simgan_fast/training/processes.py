@@ -7,6 +7,7 @@ import os
 import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
+from datetime import timedelta
 
 import torch
 import torch.distributed as dist
@@ -14,7 +15,7 @@ from torch import Tensor
 from torch.optim import Optimizer
 
 from simgan_fast.errors import InputError, ProcessLost
-from simgan_fast.training.meeting import meeting
+from simgan_fast.training.meeting import PATIENCE, meeting
 
 
 class Processes:
@@ -158,8 +159,10 @@ def _start(backend: str) -> None:
         ) from None
     if backend == "gloo":
         require_reachable_name()
-    store = PrefixStore(meeting(store, rank, world), store)
-    dist.init_process_group(backend, store=store, rank=rank, world_size=world)
+    store = PrefixStore(meeting(store, rank, world, PATIENCE), store)
+    # A machine that vanishes closes no connection: torch's own half an hour is long for one that waits.
+    patience = timedelta(seconds=PATIENCE)
+    dist.init_process_group(backend, store=store, rank=rank, world_size=world, timeout=patience)
 
 
 def require_reachable_name() -> None:
