@@ -87,14 +87,15 @@ def train(
     if feed not in ("auto", *FEEDS):
         raise InputError(f"feed is {feed!r}: want one of auto, {', '.join(FEEDS)}.")
     with processes_of(device) as processes:
-        plain = size is None and labelled is None
-        if processes.world > 1 and not plain:
+        several, plain = processes.world > 1, size is None and labelled is None
+        if several and not plain:
             raise InputError(
                 "several processes train from packed sets, and do not select: give them neither a size nor a "
                 "labelled set."
             )
-        plain = plain and config.select_by == "none" and is_packed(synthetic) and is_packed(real)
-        if processes.world > 1 or (under_torchrun() and plain and (out / "config.toml").is_file()):
+        packed = is_packed(synthetic) and is_packed(real)
+        begun = under_torchrun() and (out / "config.toml").is_file()
+        if several or (begun and plain and packed and config.select_by == "none"):
             run = _begun_or_again(synthetic, real, out, config, device, feed, processes)
         else:
             run = _begun(synthetic, real, out, config, size, device, feed, labelled)

@@ -151,14 +151,14 @@ def _start(backend: str) -> None:
     from torch.distributed.distributed_c10d import PrefixStore
     from torch.distributed.rendezvous import rendezvous
 
+    if backend == "gloo":
+        require_reachable_name()  # first of all: torchrun goes by that name too, and the store would be waited for
     try:
         store, rank, world = next(rendezvous("env://"))
     except ValueError as error:
         raise InputError(
             f"WORLD_SIZE is set, but not all that torchrun sets ({error}): start with torchrun."
         ) from None
-    if backend == "gloo":
-        require_reachable_name()
     store = PrefixStore(meeting(store, rank, world, PATIENCE), store)
     # A machine that vanishes closes no connection: torch's own half an hour is long for one that waits.
     patience = timedelta(seconds=PATIENCE)
