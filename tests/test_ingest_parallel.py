@@ -159,16 +159,25 @@ def test_the_folder_one_is_in_is_no_new_folder(tmp_path: Path, folder: Path, mon
             prepare("folder", folder, out)
 
 
+def write_labels(folder: Path, value: float) -> None:
+    rows = [f"{path.name},{value}\n" for path in folder.glob("*.jpg")]
+    (folder / "labels.csv").write_text("".join(["name,width\n", *rows]))
+
+
 CHANGES = {
     "another size": lambda _: {"size": (5, 5)},
     "a file's content": lambda folder: save(folder / "50.jpg", smooth(6, 8, seed=50)) and {},
-    "a file more": lambda folder: save(folder / "1000.jpg", smooth(6, 8)) and {},
+    "a file more": lambda folder: save(folder / "50a.jpg", smooth(6, 8)) and {},
     "a file less": lambda folder: (folder / "50.jpg").unlink() or {},
+    "a file that was bad": lambda folder: save(folder / "16.jpg", smooth(6, 8)) and {},
+    "labels": lambda folder: write_labels(folder, 1) or {},
 }
 
 
 @pytest.mark.parametrize("change", CHANGES.values(), ids=CHANGES)
 def test_what_changed_begins_anew(folder: Path, monkeypatch, change) -> None:
+    if change is CHANGES["labels"]:
+        write_labels(folder, 0)
     with monkeypatch.context() as patch:
         stopped_after(90, patch, Stop())
         with pytest.raises(Stop):
@@ -176,8 +185,37 @@ def test_what_changed_begins_anew(folder: Path, monkeypatch, change) -> None:
     time.sleep(0.02)  # the clock of files is some milliseconds coarse
     options = change(folder)
     asked = stopped_after(1000, monkeypatch, Stop())
-    prepare("folder", folder, folder.parent / "packed", **options)
-    assert sum(asked) == len(list(folder.iterdir()))
+    again = prepare("folder", folder, folder.parent / "packed", **options)
+    assert sum(asked) == len(list(folder.glob("*.jpg")))
+    assert_equal(again, ingest(FolderReader(folder), folder.parent / "whole", **options))
+
+
+def test_what_changes_before_it_is_read_is_no_reason_to_begin_anew(
+    folder: Path, monkeypatch
+) -> None:
+    with monkeypatch.context() as patch:
+        stopped_after(90, patch, Stop())
+        with pytest.raises(Stop):
+            prepare("folder", folder, folder.parent / "packed")
+    time.sleep(0.02)
+    for name in ("97.jpg", "1000.jpg"):
+        save(folder / name, smooth(6, 8, seed=7))
+    asked = stopped_after(1000, monkeypatch, Stop())
+    again = prepare("folder", folder, folder.parent / "packed")
+    assert sum(asked) == 101 - 80 - 6
+    assert_equal(again, ingest(FolderReader(folder), folder.parent / "whole"))
+
+
+def test_going_on_twice(folder: Path, monkeypatch) -> None:
+    for count in (50, 45):  # of what is left
+        with monkeypatch.context() as patch:
+            stopped_after(count, patch, Stop())
+            with pytest.raises(Stop):
+                prepare("folder", folder, folder.parent / "packed")
+    asked = stopped_after(1000, monkeypatch, Stop())
+    again = prepare("folder", folder, folder.parent / "packed")
+    assert sum(asked) == 100 - 80 - 6
+    assert_equal(again, ingest(FolderReader(folder), folder.parent / "whole"))
 
 
 def test_a_damaged_shard_is_done_again(folder: Path, monkeypatch) -> None:

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from simgan_fast import cli, prepare
-from simgan_fast.data.decode import load_image
+from simgan_fast.data.decode import content_of, load_image
 from simgan_fast.data.image_files import Rejected
 from simgan_fast.data.packed import PackedSet, open_packed
 from simgan_fast.data.parallel import item_of
@@ -207,11 +207,11 @@ def test_files_that_vanish_after_they_were_listed(tmp_path: Path) -> None:
     (folder / "1_cam0.jpg").unlink()
     (folder / "2.json").unlink()
     with pytest.raises(Rejected, match="the image is missing"):
-        load_image(item_of(samples[0]), 1)
+        content_of(item_of(samples[0]))
     again = list(reader)
     for number, reason in ((0, "the image is missing"), (2, r"2\.json is missing")):
         with pytest.raises(Rejected, match=reason):
-            load_image(item_of(again[number]), 1)
+            content_of(item_of(again[number]))
 
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may read everything")
@@ -272,7 +272,8 @@ def test_no_annotation_breaks_the_reading(content: Any) -> None:
         for reader in (UnityEyes2Reader(folder), UnityEyesReader(folder)):
             for sample in reader:
                 try:
-                    pixels, _, labels = load_image(item_of(sample), None)
+                    content, labels, box, _ = content_of(item_of(sample))
+                    pixels, _ = load_image(content, box, None)
                 except Rejected as reason:
                     str(reason).encode()  # rejects.csv is UTF-8
                     continue

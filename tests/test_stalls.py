@@ -51,21 +51,21 @@ def test_prepare_goes_on_where_a_disk_hung(
 ) -> None:
     """What decodes stops at an image, as a process does in the system when a mount is dead."""
     os.mkfifo(tmp_path / "pipe")
-    read_file = decode.read_file
+    read_stamped = decode.read_stamped
 
-    def read_or_hang(path: str) -> bytes:
+    def read_or_hang(path: str) -> tuple[bytes, str]:
         if path.endswith("070.png"):
             if processes == "1":
                 (tmp_path / "pipe").read_bytes()
             os.kill(os.getpid(), signal.SIGSTOP)
-        return read_file(path)
+        return read_stamped(path)
 
     monkeypatch.setattr("simgan_fast.data.parallel.FIRST", 10)
     monkeypatch.setattr("simgan_fast.data.ingest.CHUNK", 10)
     out = tmp_path / "out"
     command = ["prepare", "folder", str(images), str(out), "--processes", processes]
     with monkeypatch.context() as patch:
-        patch.setattr(decode, "read_file", read_or_hang)
+        patch.setattr(decode, "read_stamped", read_or_hang)
         child = started([*command, "--timeout", TIMEOUT], tmp_path / "log")
         _, status = os.waitpid(child, 0)
     assert os.waitstatus_to_exitcode(status) == 2

@@ -7,7 +7,6 @@ shrinks (antialiased).
 
 from __future__ import annotations
 
-import errno
 import io
 import math
 import os
@@ -31,7 +30,8 @@ from simgan_fast.stalls import moved
 
 LUMA = np.array([0.299, 0.587, 0.114])
 EXIF, APP1, SCAN = b"Exif\0\0", 0xE1, 0xDA  # of a JPEG: a mark, its segment, the end of the header
-SMALL = 16 << 10  # bytes of a file that is read in one step, and searched for EXIF as a whole
+SMALL = 16 << 10  # bytes of a file that is searched for EXIF as a whole
+READING = os.O_RDONLY | os.O_NONBLOCK  # or a named pipe would never end
 NO_FILE = "no file, but a folder, a pipe or a device"
 FAST_PIXELS = 64 << 20  # of a JPEG; larger ones are left to Pillow, which knows what is too large
 
@@ -41,11 +41,15 @@ Content = bytes | np.ndarray
 
 
 class Loaded(NamedTuple):
-    """What a sample's function may give in place of its image alone: labels too, and the `box` that is meant of it."""
+    """What a sample's function may give in place of its image alone: labels too, and the `box` that is meant of it.
+
+    `stamp`: of a file that is read again where it has changed since, see `stamp_of`.
+    """
 
     content: Content
     labels: Labels
     box: Box | None = None
+    stamp: str = ""
 
 
 @dataclass(frozen=True)
@@ -74,13 +78,14 @@ Item = tuple[str | Content | Callable[[], Content | Loaded], Box | None, bool]
 @dataclass
 class Chunk:
     """Loaded images: `pixels` [m, c, h, w], and by an image's number in the chunk: `reasons` of those that are left
-    out, `labels` that came with the pixels, and `infos` of those that are not as usual.
+    out, `labels` that came with the pixels, `infos` of those that are not as usual, and `stamps` of files.
     """
 
     pixels: np.ndarray
     reasons: dict[int, str] = field(default_factory=dict)
     labels: dict[int, Labels] = field(default_factory=dict)
     infos: dict[int, ImageInfo] = field(default_factory=dict)
+    stamps: dict[int, str] = field(default_factory=dict)
 
 
 def load_chunk(
@@ -94,7 +99,8 @@ def load_chunk(
     for i, item in enumerate(items):
         moved()
         try:
-            pixels, info, labels = load_image(item, target.shape[0], fast=fast)
+            content, labels, box, chunk.stamps[i] = content_of(item)
+            pixels, info = load_image(content, box, target.shape[0], fast=fast)
         except Rejected as reason:
             chunk.reasons[i] = str(reason)
             continue
@@ -108,13 +114,12 @@ def load_chunk(
 
 
 def load_image(
-    item: Item, channels: int | None, *, fast: bool = True
-) -> tuple[np.ndarray, ImageInfo, Labels]:
-    """Pixels [h, w] or [h, w, c], what the image was, and labels that came with it; or Rejected.
+    content: Content, box: Box | None, channels: int | None, *, fast: bool = True
+) -> tuple[np.ndarray, ImageInfo]:
+    """Pixels [h, w] or [h, w, c] of a file's bytes, or of pixels, and what the image was; or Rejected.
 
     `channels`: 1 where grey will do, which is faster of a colour JPEG.
     """
-    content, labels, box = content_of(item)
     if isinstance(content, bytes):
         pixels, info = decode_file(content, channels, fast=fast)
     else:
@@ -122,14 +127,15 @@ def load_image(
     if box is not None:
         pixels = cropped(pixels, box)
         info = info._replace(height=pixels.shape[0], width=pixels.shape[1])
-    return pixels, info, labels
+    return pixels, info
 
 
 def content_of(item: Item) -> Loaded:
     """The bytes of a file, or pixels, with what came with them; or Rejected."""
     image, box, _ = item
     if isinstance(image, str):
-        return Loaded(read_file(image), {}, box)
+        data, its_stamp = read_stamped(image)
+        return Loaded(data, {}, box, its_stamp)
     given = image() if callable(image) else image
     return given if isinstance(given, Loaded) else Loaded(given, {}, box)
 
@@ -148,25 +154,45 @@ def decode_file(
 
 def read_file(path: str) -> bytes:
     """The bytes of a file; Rejected where there is none, or something else."""
+    return read_stamped(path)[0]
+
+
+def read_stamped(path: str) -> tuple[bytes, str]:
+    """Its bytes, and its stamp from before they were read; or Rejected."""
     try:
-        descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK)  # or a named pipe would never end
+        descriptor = os.open(path, READING)
         try:
-            # All of a small file, without asking what it is: pipes and folders refuse, devices give more or nothing.
-            data = os.pread(descriptor, SMALL, 0)
-            if 0 < len(data) < SMALL:
-                return data
             status = os.fstat(descriptor)
             if not stat.S_ISREG(status.st_mode):
                 raise Rejected(NO_FILE)
-            return os.read(descriptor, status.st_size)
+            return os.read(descriptor, status.st_size), stamp(status)
         finally:
             os.close(descriptor)
     except FileNotFoundError:
         raise Rejected("the image is missing") from None
     except OSError as error:
-        if error.errno in (errno.ESPIPE, errno.EISDIR):
-            raise Rejected(NO_FILE) from None
         raise Rejected(f"cannot be read: {error.strerror}") from None
+
+
+def stamp_of(path: str) -> str:
+    """The stamp of a file that can be read; else ""."""
+    try:
+        descriptor = os.open(path, READING)
+    except OSError:
+        return ""
+    try:
+        status = os.fstat(descriptor)
+    finally:
+        os.close(descriptor)
+    return stamp(status) if stat.S_ISREG(status.st_mode) else ""
+
+
+def stamp(status: os.stat_result) -> str:
+    """What changes when a file does: its size, and when its content, name or rights changed.
+
+    Compared with another one, and with no clock: clocks are set, and that of a server may be another.
+    """
+    return f"{status.st_size} {status.st_ctime_ns}"
 
 
 def header_of(data: bytes) -> ImageInfo:

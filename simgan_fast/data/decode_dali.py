@@ -81,7 +81,7 @@ class DaliLoader:
 
     def _add(self, chunk: Chunk, files: dict[int, File], i: int, item: Item) -> None:
         """Put a file into `files`, and all else into `chunk`, loaded."""
-        content, labels, box = content_of(item)
+        content, labels, box, chunk.stamps[i] = content_of(item)
         pixels = None
         if isinstance(content, bytes) and _is_for_dali(content, box):
             info = header_of(content)
@@ -90,7 +90,7 @@ class DaliLoader:
             if self.target.takes(info):
                 files[i] = File(content, box)
         else:
-            pixels, info, _ = load_image((content, box, item[2]), self.target.shape[0])
+            pixels, info = load_image(content, box, self.target.shape[0])
         if info != self.usual:
             chunk.infos[i] = info
         if labels:

@@ -4,15 +4,25 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections import deque
 from collections.abc import Generator, Iterator, Sequence
 from contextlib import ExitStack, closing
 from functools import partial
+from itertools import islice
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
-from simgan_fast.data.decode import Chunk, Target, content_of, load_chunk, load_image, size_of
+from simgan_fast.data.decode import (
+    Chunk,
+    Target,
+    content_of,
+    load_chunk,
+    load_image,
+    size_of,
+    stamp,
+    stamp_of,
+)
 from simgan_fast.data.decode_dali import BATCH, DaliLoader, has_dali
 from simgan_fast.data.image_files import ImageInfo, Rejected
 from simgan_fast.data.packed import PackedSet, open_packed
@@ -65,7 +75,8 @@ def ingest(
     """
     require_absent_or_empty(out)
     _check_arguments(size, channels, decoder, processes)
-    resume = {"size": size, "channels": channels, "decoder": decoder, "sources": _state(sources)}
+    beside = getattr(reader, "beside_images", sources)  # the images' own stamps are kept
+    resume = {"size": size, "channels": channels, "decoder": decoder, "sources": _state(beside)}
     plan = _Plan(reader, size, channels)
     writer = PackedWriter(
         out,
@@ -77,11 +88,13 @@ def ingest(
     )
     with ExitStack() as stack:
         stack.enter_context(writer)
-        label = f"ingest {reader.title}"
-        done = writer.count + len(writer.rejects)
+        seen = _seen_before(writer, reader)
+        done, label = seen.count, f"ingest {reader.title}"
         progress = stack.enter_context(Progress(len(reader), "image", label, done))
-        chunks = _loaded(_rest(reader, writer), plan, decoder, processes)
+        chunks = _loaded(_rest(reader, done), plan, decoder, processes)
         for samples, chunk in stack.enter_context(closing(chunks)):
+            seen.add(samples, [chunk.stamps.get(i, "") for i in range(len(samples))])
+            writer.note = seen.note
             _add(writer, samples, chunk, plan)
             progress.update(len(samples))
     return open_packed(out)
@@ -133,8 +146,8 @@ def _first_good(reader: Reader) -> tuple[str, ImageInfo, int]:
     for sample in reader:
         moved()
         try:
-            content, _, box = content_of(item_of(sample))
-            _, info, _ = load_image((content, box, sample.nearest), None)
+            content, _, box, _ = content_of(item_of(sample))
+            _, info = load_image(content, box, None)
             height, width = size_of(content) if isinstance(content, bytes) else (0, 0)
         except Rejected as reason:
             rejects.append(Reject(0, sample.name, str(reason)))
@@ -143,24 +156,54 @@ def _first_good(reader: Reader) -> tuple[str, ImageInfo, int]:
     raise InputError(_nothing_decodes(reader, rejects))
 
 
-def _rest(reader: Reader, writer: PackedWriter) -> Iterator[Sample]:
-    """The samples that `writer` does not have yet."""
-    done, rejects = deque(writer.names), deque(writer.rejects)
-    count = len(done)
-    for sample in reader:
+class _Seen:
+    """Which samples were seen, and what they were: their names, and the stamps of those that are files."""
+
+    def __init__(self) -> None:
+        self.count, self._digest = 0, hashlib.sha256()
+
+    def add(self, samples: Sequence[Sample], stamps: Sequence[str]) -> None:
+        self.count += len(samples)
+        rows = [f"{s.name}\n{stamp}\n" for s, stamp in zip(samples, stamps, strict=True)]
+        self._digest.update(os.fsencode("".join(rows)))
+
+    @property
+    def note(self) -> list[Any]:
+        return [self.count, self._digest.hexdigest()]
+
+    def copy(self) -> _Seen:
+        other = _Seen()
+        other.count, other._digest = self.count, self._digest.copy()
+        return other
+
+
+def _seen_before(writer: PackedWriter, reader: Reader) -> _Seen:
+    """The samples of the shards that `writer` goes on from; none where the reader has others now, or changed files.
+
+    The note of a stopped writer is of all samples that it had seen, more than are in its finished shards.
+    """
+    if writer.note is None:
+        return _Seen()
+    done = writer.count + len(writer.rejects)
+    all_seen = shards = _Seen()
+    for sample in islice(reader, writer.note[0]):
         moved()
-        if rejects and rejects[0].before == count - len(done):
-            before = rejects.popleft().file
-        elif done:
-            before = done.popleft()
-        else:
+        file = item_of(sample)[0]
+        all_seen.add([sample], [stamp_of(file) if isinstance(file, str) else ""])
+        if all_seen.count == done:
+            shards = all_seen.copy()
+    if all_seen.note != writer.note:
+        writer.begin_anew()
+        return _Seen()
+    return shards
+
+
+def _rest(reader: Reader, done: int) -> Iterator[Sample]:
+    """The samples after the first `done`."""
+    for i, sample in enumerate(reader):
+        moved()
+        if i >= done:
             yield sample
-            continue
-        if before != sample.name:
-            raise InputError(
-                f"{sample.name} comes where {before} came before this ingest was stopped, so what was "
-                "kept of it has been removed: run it again."
-            )
 
 
 def _loaded(
@@ -219,10 +262,7 @@ def _moved(points: np.ndarray, infos: Sequence[ImageInfo], target: Target) -> np
 
 
 def _state(sources: Sequence[str | Path]) -> str:
-    """A digest of all files in `sources`, by name, size and time of change (of content, name or rights).
-
-    Compared with another one, and with no clock: clocks are set, and that of a server may be another.
-    """
+    """A digest of all files in `sources`, by name and stamp."""
     digest = hashlib.sha256()
     for source in sources:
         with reading(f"the list of {source}"):
@@ -248,10 +288,9 @@ def _stats(source: str | Path) -> Iterator[tuple[str, list[str]]]:
 def _stat(file: str | Path | os.DirEntry[str]) -> str:
     moved()
     try:
-        status = os.stat(file)
+        return stamp(os.stat(file))
     except OSError:  # a link that leads nowhere
         return ""
-    return f"{status.st_size} {status.st_ctime_ns}"
 
 
 def _check_arguments(

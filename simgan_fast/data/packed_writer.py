@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import logging
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence, Set
 from contextlib import AbstractContextManager
 from pathlib import Path
 from types import TracebackType
@@ -56,7 +56,8 @@ class PackedWriter:
 
     `resume`: anything that JSON can hold; where it is given, a writer that is stopped leaves its
     finished shards in a hidden folder beside `path`, and the next one with the same arguments goes
-    on from there (`names`, `rejects`). A second one at the same time is refused.
+    on from there (`names`, `rejects`, and `note`: what that of the first was when its last shard was finished, for
+    whoever must know more), or begins anew. A second one at the same time is refused.
 
     `folder`: what makes the folder, where it is not to be as above.
 
@@ -93,6 +94,7 @@ class PackedWriter:
         self._shards: list[dict[str, Any]] = []
         self._pending = _Pending(self._schema, self.shape, self.dtype, self.labels)
         self._resume = resume
+        self.note: Any = None  # anything that JSON can hold
         self._context: AbstractContextManager[Path] = folder or (
             folder_written_whole(self.path)
             if resume is None
@@ -205,7 +207,7 @@ class PackedWriter:
         """Note what is finished, so that the next writer can go on from there."""
         done = sum(shard["count"] for shard in self._shards)
         rejects = [reject for reject in self.rejects if reject.before <= done]
-        part = {"made_by": self._made_by(), "rejects": rejects}
+        part = {"made_by": self._made_by(), "rejects": rejects, "note": self.note}
         with written_whole(self.folder / PART_FILE) as file:
             file.write(json.dumps({**part, "shards": self._shards}).encode())
 
@@ -223,7 +225,15 @@ class PackedWriter:
         self.rejects = [
             reject for reject in rejects if reject.before <= self.count and self._shards
         ]
-        kept = {PART_FILE, LOCK_FILE, *(shard["file"] for shard in self._shards)}
+        self.note = part["note"] if self._shards else None
+        self._remove_all_but({PART_FILE, LOCK_FILE, *(shard["file"] for shard in self._shards)})
+
+    def begin_anew(self) -> None:
+        """Remove what an earlier writer has left."""
+        self._names, self.rejects, self._shards, self.note = {}, [], [], None
+        self._remove_all_but({LOCK_FILE})
+
+    def _remove_all_but(self, kept: Set[str]) -> None:
         for file in self.folder.iterdir():
             if file.name not in kept:
                 file.unlink()
@@ -257,7 +267,7 @@ def _read_part(file: Path) -> dict[str, Any]:
     """What is in part.json; nothing where it is missing or damaged."""
     try:
         part = json.loads(file.read_text(encoding="utf-8"))
-        return part if {"made_by", "rejects", "shards"} <= set(part) else {}
+        return part if {"made_by", "rejects", "note", "shards"} <= set(part) else {}
     except (OSError, ValueError, TypeError):
         return {}
 

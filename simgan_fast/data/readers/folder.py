@@ -41,6 +41,7 @@ class FolderReader(PixelLabelsByName):
         self.folder = Path(folder)
         self.names = image_names(self.folder)
         self.labels_file = Path(labels) if labels is not None else self.folder / LABELS_FILE
+        self.beside_images = [self.labels_file]
         self._values: dict[str, np.ndarray] = {}
         if labels is not None or self.labels_file.is_file():
             read = read_labels_json if self.labels_file.suffix.lower() == ".json" else read_labels
