@@ -70,17 +70,18 @@ void residual_blocks_backward_cpu(const ResidualBlocks& p, const float* grad, co
 // Forgets the transformed weights that were kept for the next call with the same ones.
 void forget_weights();
 
-// The same of 3x3 filters on the current CUDA device, where all of it lies, bf16 in channels-last
-// memory aligned to 16 bytes.
+// The same on the current CUDA device, where all of it lies, bf16 in channels-last memory aligned
+// to 16 bytes.
 struct ResidualBlocksCuda {
     int64_t images, height, width;  // all >= 1
     int64_t channels;               // a multiple of 16
     int64_t blocks;                 // >= 1
-    bool reflect;                   // padding: reflection (then height, width > 1) or zeros
-    const void* weights;            // [2 * blocks, channels, channels, 3, 3], two of each block
-    bool bf16_weights;              // else floats; so are the gradients of weights and biases
-    const float* biases;            // [2 * blocks, channels]; not for gradients
-    uint16_t* arranged;             // working memory for as many values as there are weights
+    int64_t size;                   // of the filters: 3 or 7
+    bool reflect;                   // padding: reflection (then height, width > size / 2) or zeros
+    const void* weights;  // [2 * blocks, channels, channels, size, size], two of each block
+    bool bf16_weights;    // else floats; so are the gradients of weights and biases
+    const float* biases;  // [2 * blocks, channels]; not for gradients
+    uint16_t* arranged;   // working memory for as many values as there are weights
 };
 
 // x, y [images, height, width, channels]. maps: what the backward pass will want, what each
@@ -91,11 +92,11 @@ void residual_blocks_cuda(const ResidualBlocksCuda& p, const uint16_t* x, uint16
 
 struct ResidualBlocksCudaGradients {
     uint16_t* x;
-    void* weight;  // [2 * blocks, channels, 3, 3, channels], input channel last
+    void* weight;  // [2 * blocks, channels, size, size, channels], input channel last
     void* bias;    // [2 * blocks, channels]
     // Working memory:
     uint16_t* hidden;  // like x
-    uint16_t* padded;  // with reflection, [images, height + 2, width + 2, channels]
+    uint16_t* padded;  // with reflection, [images, height + size - 1, width + size - 1, channels]
     float* parts;      // [residual_blocks_cuda_parts]
 };
 

@@ -7,7 +7,7 @@
 namespace simgan_fast {
 
 struct ResidualNetworkCuda {
-    ResidualBlocksCuda blocks;
+    ResidualBlocksCuda blocks;          // of 3x3 filters
     int64_t in_channels, out_channels;  // 1 or 3
     const float* first;                 // [channels, in_channels, 3, 3]
     const float* first_bias;            // [channels]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import shutil
 import sysconfig
 from collections.abc import Iterable
 from pathlib import Path
@@ -54,6 +55,19 @@ def build_module(folder: Path, *options: str) -> Path:
     objects += compile_all(folder, bindings, *options, "-O0", "-fvisibility=hidden", *PYTHON)
     together([["g++", "-shared", *options, *objects, "-o", str(folder / "emulated.so")]])
     return folder / "emulated.so"
+
+
+def build_mistaken(folder: Path, module: Path, file: str, right: str, wrong: str) -> Path:
+    """The library of `build_module` once more, but with a mistake in what residual_blocks.cu is compiled of."""
+    shutil.copytree(CSRC / "cuda", folder / "cuda")
+    text = (folder / "cuda" / file).read_text()
+    assert text.count(right) == 1, f"{file} has other words now: plant the mistake anew"
+    (folder / "cuda" / file).write_text(text.replace(right, wrong))
+    source = folder / "cuda" / "residual_blocks.cu"
+    objects = compile_all(folder, [source], "-O1", "-iquote", str(folder))  # before -I
+    objects += [str(each) for each in module.parent.glob("*.o") if each.stem != source.name]
+    together([["g++", "-shared", *objects, "-o", str(folder / "mistaken.so")]])
+    return folder / "mistaken.so"
 
 
 def load_module(library: Path, name: str) -> Any:

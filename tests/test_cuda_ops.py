@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from typing import Any
 
 import pytest
 import torch
@@ -19,9 +20,11 @@ from cases import (
     logits_of,
 )
 from torch._subclasses.fake_tensor import FakeTensorMode
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from simgan_fast import _native
 from simgan_fast.errors import InputError
+from simgan_fast.models.refiner import Refiner
 from simgan_fast.ops import (
     _choose,
     gather_normalize,
@@ -76,10 +79,11 @@ def blocks(
 
 
 @pytest.mark.usefixtures("pretended")
-def test_residual_blocks_on_fake_tensors() -> None:
+@pytest.mark.parametrize("size", [3, 7])
+def test_residual_blocks_on_fake_tensors(size: int) -> None:
     with FakeTensorMode():
         x = torch.empty(2, 32, 9, 7, dtype=torch.bfloat16, device="cuda")
-        weights = blocks(32, torch.float32)
+        weights = blocks(32, torch.float32, size=size)
         y = residual_blocks(x, weights, padding_mode="reflect", impl="native")
         assert y.shape == x.shape and y.dtype == torch.bfloat16 and y.is_cuda
         assert y.is_contiguous(memory_format=torch.channels_last)
@@ -89,7 +93,7 @@ def test_residual_blocks_on_fake_tensors() -> None:
         backward = torch.ops.simgan_fast.residual_blocks_backward
         grad_x, weight, bias = backward(y, x, y, maps, flat, True, 4)
         assert grad_x.shape == x.shape and grad_x.dtype == torch.bfloat16 and grad_x.is_cuda
-        assert weight.shape == (4, 32, 3, 3, 32) and weight.dtype == torch.float32
+        assert weight.shape == (4, 32, size, size, 32) and weight.dtype == torch.float32
         assert bias.shape == (4, 32) and bias.is_cuda
 
 
@@ -151,7 +155,7 @@ def test_residual_network_on_fake_tensors() -> None:
     [
         (32, 1, 3, torch.float32, r"torch\.float32 on cuda, only for"),
         (32, 2, 3, torch.bfloat16, "2 to 2 channels on cuda, only for 1 and 3"),
-        (32, 1, 7, torch.bfloat16, "7x7 filters on cuda"),
+        (32, 1, 7, torch.bfloat16, "ends with 7x7 filters on cuda, only for 3x3"),
         (24, 1, 3, torch.bfloat16, "24 channels on cuda"),
     ],
     ids=str,
@@ -178,14 +182,42 @@ def test_what_residual_network_leaves_to_the_twin(
     assert len(said) == 1 and re.search(reason, said[0])
 
 
+class Called(TorchDispatchMode):
+    """The names of the ops that are called."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.names: list[str] = []
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        self.names.append(str(func))
+        return func(*args, **(kwargs or {}))
+
+
+@pytest.mark.usefixtures("pretended")
+def test_a_refiner_of_seven_has_its_blocks_natively() -> None:
+    """torch's convolutions make the ends, bfloat16 by autocast, and the blocks between them stay this package's op."""
+    with FakeTensorMode():
+        refiner = Refiner(width=32, blocks=2, kernel_size=7)
+        state = refiner.state_dict().items()
+        moved = {name: torch.empty(each.shape, device="cuda") for name, each in state}
+        images = torch.empty(2, 1, 9, 7, device="cuda")
+        with bf16_autocast(), torch.no_grad(), Called() as called:
+            y = torch.func.functional_call(refiner, moved, images)
+    assert y.shape == images.shape and y.dtype == torch.bfloat16 and y.is_cuda
+    ours = [name for name in called.names if name.startswith("simgan_fast")]
+    assert ours == ["simgan_fast.residual_blocks.default"]
+    assert called.names.count("aten.convolution.default") == 2
+
+
 @pytest.mark.usefixtures("pretended")
 @pytest.mark.parametrize(
     ("shape", "dtype", "of_weights", "size", "reason"),
     [
         ((2, 32, 9, 7), torch.float32, torch.float32, 3, r"torch\.float32 on cuda, only for"),
         ((2, 32, 9, 7), torch.bfloat16, torch.float16, 3, r"weights of torch\.float16"),
-        ((2, 32, 9, 7), torch.bfloat16, torch.float32, 7, "7x7 filters on cuda"),
         ((2, 24, 9, 7), torch.bfloat16, torch.float32, 3, "24 channels on cuda"),
+        ((2, 24, 9, 7), torch.bfloat16, torch.float32, 7, "24 channels on cuda"),
         ((0, 32, 9, 7), torch.bfloat16, torch.float32, 3, "images of 9x7, 0 of them"),
     ],
     ids=str,
@@ -261,15 +293,26 @@ def test_patch_cross_entropy_on_a_gpu(shape: tuple[int, ...], reduction: str) ->
         assert error(gradient, slope, PATCH_GRADIENT.floor) < PATCH_GRADIENT.relative + rounding
 
 
-# 64 channels and others, more tiles than a GPU has room for, an odd width of two tiles.
+# 64 channels and others, more tiles than a GPU has room for, an odd width of two tiles; 7x7: the paper's hands.
 @needs_gpu
 @pytest.mark.parametrize("padding_mode", ["zeros", "reflect"])
 @pytest.mark.parametrize(
-    "shape", [(96, 64, 35, 55), (3, 80, 7, 9), (2, 128, 12, 57), (5, 16, 2, 3)], ids=str
+    ("size", "shape"),
+    [
+        (3, (96, 64, 35, 55)),
+        (3, (3, 80, 7, 9)),
+        (3, (2, 128, 12, 57)),
+        (3, (5, 16, 2, 3)),
+        (7, (2, 64, 224, 224)),
+        (7, (3, 80, 7, 9)),
+        (7, (2, 128, 12, 57)),
+        (7, (50, 16, 4, 5)),
+    ],
+    ids=str,
 )
-def test_residual_blocks_on_a_gpu(shape: tuple[int, ...], padding_mode: str) -> None:
+def test_residual_blocks_on_a_gpu(size: int, shape: tuple[int, ...], padding_mode: str) -> None:
     """Twice the same bits, and as near to float64 as torch's own bfloat16 is."""
-    weights = blocks(shape[1], torch.bfloat16)
+    weights = blocks(shape[1], torch.bfloat16, size=size)
     x = torch.randn(shape, device="cuda").relu().bfloat16().requires_grad_()
     incoming = torch.randn(shape, device="cuda").bfloat16()
 

@@ -27,7 +27,7 @@ CODE += ["-gencode=arch=compute_80,code=compute_80"]
 OPTIONS = ["-std=c++17", "-O3", "-Werror", "all-warnings", "-Xptxas", "-v", f"-I{CSRC}"]
 SMALL = ["-Xcompiler", "-fPIC", "-Xfatbin=-compress-all", "-Xfatbin=-compress-mode=size"]
 MEGABYTES = 5
-# Of a kernel, the most on any architecture: measured, and not to grow unnoticed.
+# Of a kernel, the most on any architecture: measured, and not to grow unnoticed. With numbers: of that instance alone.
 REGISTERS = {
     "Draw": 40,
     "Replace": 40,
@@ -35,6 +35,7 @@ REGISTERS = {
     "Forward": 64,
     "Backward": 64,
     "Convolve": 168,
+    "WeightGradient<64, 7>": 252,  # one block of 256 threads: there are more
     "WeightGradient": 168,
     "SumParts": 40,
     "Arrange": 32,
@@ -45,6 +46,12 @@ REGISTERS = {
     "Last": 128,
     "LastBackward": 168,
 }
+
+
+def mangled(kernel: str) -> str:
+    """Part of its symbol."""
+    name, *numbers = re.findall(r"\w+", kernel)
+    return f"{len(name)}{name}" + ("I" if numbers else "") + "".join(f"Li{n}E" for n in numbers)
 
 
 class Built:
@@ -88,7 +95,7 @@ def test_every_kernel_is_there_for_every_architecture(built: Built) -> None:
     names = {name for name, _ in built.kernels}
     assert {(name, each) for name in names for each in ARCHITECTURES} <= set(built.kernels)
     for kernel in REGISTERS:
-        assert any(str(len(kernel)) + kernel in name for name in names), kernel
+        assert any(mangled(kernel) in name for name in names), kernel
 
 
 def test_nothing_spills(built: Built) -> None:
@@ -97,7 +104,7 @@ def test_nothing_spills(built: Built) -> None:
 
 def test_registers_are_within_the_table(built: Built) -> None:
     for (name, architecture), (registers, _) in built.kernels.items():
-        limits = [most for kernel, most in REGISTERS.items() if f"{len(kernel)}{kernel}" in name]
+        limits = [most for kernel, most in REGISTERS.items() if mangled(kernel) in name]
         assert limits, f"{name} is not in the table"
         assert registers <= limits[0], (name, architecture, registers)
 

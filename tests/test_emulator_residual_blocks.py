@@ -12,11 +12,19 @@ from typing import Any
 
 import pytest
 import torch
-from emulated import ROOT, SANITIZED, SCHEDULES, build_program
+from emulated import (
+    ROOT,
+    SANITIZED,
+    SCHEDULES,
+    build_mistaken,
+    build_program,
+    load_module,
+)
 from torch import Tensor
 from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.nn import functional as F
 
+from simgan_fast import _native
 from simgan_fast.ops import _blocks_cuda, _winograd
 
 pytestmark = pytest.mark.skipif(shutil.which("g++") is None, reason="g++ is not installed")
@@ -42,6 +50,21 @@ SHAPES = [
     (1, 64, 35, 55, 1),
 ]
 EYES = SHAPES[-1]
+# The same for 7x7 filters, whose weights never stay: one pixel; the smallest side that reflection permits, more tiles
+# than blocks and than splits of a weight gradient; two blocks; a bit more than a tile; five groups of 16 channels; four
+# slabs, in one tile and in two; two groups of 64 channels; several tiles down and across, of one group and of two.
+SEVEN_SHAPES = [
+    (1, 16, 1, 1, 1),
+    (19, 16, 4, 5, 1),
+    (3, 16, 5, 4, 2),
+    (4, 16, 10, 33, 1),
+    (2, 80, 5, 4, 1),
+    (1, 64, 4, 5, 1),
+    (1, 64, 10, 33, 1),
+    (1, 128, 4, 4, 1),
+    (1, 16, 37, 57, 1),
+    (1, 32, 35, 55, 1),
+]
 
 
 @dataclass
@@ -53,6 +76,10 @@ class Run:
     reflect: bool
     y: Tensor
     maps: Tensor
+
+    @property
+    def size(self) -> int:
+        return self.weights[0].shape[-1]
 
     def read(self, number: int) -> Tensor:
         """What convolution `number` read, [n, c, h, w]; `2 k`: y."""
@@ -74,18 +101,19 @@ def bf16(*shape: int, scale: float = 1.0) -> Tensor:
     return (torch.randn(shape) * scale).bfloat16()
 
 
-def run(shape: tuple[int, ...], reflect: bool) -> Run:
+def run(shape: tuple[int, ...], reflect: bool, size: int = 3) -> Run:
     n, c, h, w, k = shape
     torch.manual_seed(sum(shape))
+    filters = (c, c, size, size)
     weights = [
-        part for _ in range(2 * k) for part in (bf16(c, c, 3, 3, scale=0.3 / c**0.5), bf16(c))
+        part for _ in range(2 * k) for part in (bf16(*filters, scale=0.9 / size / c**0.5), bf16(c))
     ]
     x = bf16(n, c, h, w).relu()
     return Run(x, weights, reflect, *_blocks_cuda.forward(x, weights, reflect, 4, True))
 
 
-def padded(x: Tensor, reflect: bool) -> Tensor:
-    return F.pad(x.double(), (1,) * 4, mode="reflect" if reflect else "constant")
+def padded(x: Tensor, reflect: bool, size: int) -> Tensor:
+    return F.pad(x.double(), (size // 2,) * 4, mode="reflect" if reflect else "constant")
 
 
 def assert_stored(stored: Tensor, exact: Tensor) -> None:
@@ -98,28 +126,30 @@ def distance(actual: Tensor, exact: Tensor) -> float:
     return float((actual.double() - exact).norm() / exact.norm().clamp(min=1e-30))
 
 
-def cases() -> list[Any]:
-    wide_enough = [shape for shape in SHAPES if min(shape[2:4]) > 1]
-    return [(shape, False) for shape in SHAPES] + [(shape, True) for shape in wide_enough]
+def cases() -> list[tuple[int, tuple[int, ...], bool]]:
+    """Side of the filters, shape, whether padding reflects."""
+    all_cases = [(3, shape) for shape in SHAPES] + [(7, shape) for shape in SEVEN_SHAPES]
+    wide_enough = [(size, shape) for size, shape in all_cases if min(shape[2:4]) > size // 2]
+    return [(*case, False) for case in all_cases] + [(*case, True) for case in wide_enough]
 
 
 def schedules(shape: tuple[int, ...]) -> Sequence[tuple[int, bool]]:
-    return SCHEDULES if shape[0] * shape[1] ** 2 * shape[2] * shape[3] < 50000 else SCHEDULES[-1:]
+    return SCHEDULES if shape[0] * shape[1] ** 2 * shape[2] * shape[3] < 100000 else SCHEDULES[-1:]
 
 
-@pytest.mark.parametrize(("shape", "reflect"), cases(), ids=str)
-def test_every_map(emulator: Any, shape: tuple[int, ...], reflect: bool) -> None:
+@pytest.mark.parametrize(("size", "shape", "reflect"), cases(), ids=str)
+def test_every_map(emulator: Any, size: int, shape: tuple[int, ...], reflect: bool) -> None:
     """Also the same bits under every schedule, and without maps that are kept."""
     emulator.set_schedule(*schedules(shape)[0], 5)
-    first = run(shape, reflect)
+    first = run(shape, reflect, size)
     for i, (weight, bias) in enumerate(zip(first.weights[::2], first.weights[1::2], strict=True)):
-        exact = F.conv2d(padded(first.read(i), reflect), weight.double(), bias.double())
+        exact = F.conv2d(padded(first.read(i), reflect, size), weight.double(), bias.double())
         if i % 2 == 1:
             exact += first.read(i - 1)
         assert_stored(first.read(i + 1), exact.relu())
     for order, greedy in schedules(shape)[1:]:
         emulator.set_schedule(order, greedy, 5)
-        again = run(shape, reflect)
+        again = run(shape, reflect, size)
         assert torch.equal(again.y, first.y) and torch.equal(again.maps, first.maps)
     if shape != EYES:
         alone, maps = _blocks_cuda.forward(first.x, first.weights, reflect, 4, False)
@@ -134,13 +164,13 @@ def exact_gradients(made: Run, grad: Tensor) -> list[Tensor]:
     for i in reversed(range(len(made.weights) // 2)):
         if i % 2 == 1:
             skipping = grad
-        around = padded(made.read(i), made.reflect).requires_grad_()
+        around = padded(made.read(i), made.reflect, made.size).requires_grad_()
         parts = [tensor.double().requires_grad_() for tensor in made.weights[2 * i : 2 * i + 2]]
         of_padded, *of_weights = torch.autograd.grad(
             F.conv2d(around, *parts), (around, *parts), grad
         )
         result = of_weights + result
-        grad = unpadded(of_padded, made.reflect)
+        grad = unpadded(of_padded, made.reflect, made.size)
         if i % 2 == 0:
             grad = grad + skipping
         if i > 0:
@@ -149,18 +179,18 @@ def exact_gradients(made: Run, grad: Tensor) -> list[Tensor]:
     return [grad, *result]
 
 
-def unpadded(of_padded: Tensor, reflect: bool) -> Tensor:
-    if not reflect:
-        return of_padded[:, :, 1:-1, 1:-1]
+def unpadded(of_padded: Tensor, reflect: bool, size: int) -> Tensor:
     n, c, h, w = of_padded.shape
-    x = torch.zeros(n, c, h - 2, w - 2, dtype=torch.float64, requires_grad=True)
-    (grad,) = torch.autograd.grad(padded(x, True), x, of_padded.bfloat16().double())
+    x = torch.zeros(n, c, h - size + 1, w - size + 1, dtype=torch.float64, requires_grad=True)
+    # The kernels store the gradient of what padding by reflection made.
+    stored = of_padded.bfloat16().double() if reflect else of_padded
+    (grad,) = torch.autograd.grad(padded(x, reflect, size), x, stored)
     return grad
 
 
-@pytest.mark.parametrize(("shape", "reflect"), cases(), ids=str)
-def test_every_gradient(emulator: Any, shape: tuple[int, ...], reflect: bool) -> None:
-    made = run(shape, reflect)
+@pytest.mark.parametrize(("size", "shape", "reflect"), cases(), ids=str)
+def test_every_gradient(emulator: Any, size: int, shape: tuple[int, ...], reflect: bool) -> None:
+    made = run(shape, reflect, size)
     grad = bf16(*shape[:4])
     results = []
     for order, greedy in schedules(shape):
@@ -179,15 +209,16 @@ def test_every_gradient(emulator: Any, shape: tuple[int, ...], reflect: bool) ->
         assert distance(bias[i], of_bias) < most
 
 
+@pytest.mark.parametrize("size", [3, 7])
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float32], ids=str)
 def test_the_public_function_and_its_gradients(
-    emulator: Any, monkeypatch: pytest.MonkeyPatch, dtype: torch.dtype
+    emulator: Any, monkeypatch: pytest.MonkeyPatch, dtype: torch.dtype, size: int
 ) -> None:
     """CPU tensors take the way of CUDA tensors, through autograd; memory as it comes; weights of either type."""
     monkeypatch.setattr(_blocks_cuda, "takes", lambda _: True)
     monkeypatch.setattr(OP, "_op", _blocks_cuda.forward)
     monkeypatch.setattr(OP, "_backward_op", _blocks_cuda.backward)
-    made, grad = run((6, 16, 3, 5, 2), True), bf16(6, 16, 3, 5)
+    made, grad = run((6, 16, 4, 5, 2), True, size), bf16(6, 16, 4, 5)
     memory = torch.zeros(made.x.numel() + 1, dtype=torch.bfloat16)
     x = memory[1:].view(made.x.shape).copy_(made.x).requires_grad_()
     leaves = [tensor.to(dtype).requires_grad_() for tensor in made.weights]
@@ -211,16 +242,16 @@ def test_weights_and_gradients_of_bfloat16(emulator: Any) -> None:
 
 
 @pytest.mark.parametrize("reflect", [False, True])
-@pytest.mark.parametrize("channels", [16, 64])
-def test_impulses(emulator: Any, channels: int, reflect: bool) -> None:
+@pytest.mark.parametrize(("size", "channels"), [(3, 16), (3, 64), (7, 16)])
+def test_impulses(emulator: Any, size: int, channels: int, reflect: bool) -> None:
     """One pixel of one channel: every tap alone, exactly. And one of the gradient, which sees the map around."""
-    h, w = 3, 4
+    h, w = size // 2 + 2, 4
     x = torch.zeros(h * w, channels, h, w, dtype=torch.bfloat16)
     for i in range(h * w):
         x[i, 5 * i % channels, i // w, i % w] = 1
-    weights = [bf16(channels, channels, 3, 3), torch.zeros(channels).bfloat16()] * 2
+    weights = [bf16(channels, channels, size, size), torch.zeros(channels).bfloat16()] * 2
     made = Run(x, weights, reflect, *_blocks_cuda.forward(x, weights, reflect, 4, True))
-    exact = F.conv2d(padded(x, reflect), weights[0].double()).relu()
+    exact = F.conv2d(padded(x, reflect, size), weights[0].double()).relu()
     assert torch.equal(made.read(1), exact.bfloat16())
     for i in range(h * w):
         one = Run(x[i : i + 1], weights, reflect, made.y[i : i + 1], made.maps[:, i : i + 1])
@@ -229,8 +260,8 @@ def test_impulses(emulator: Any, channels: int, reflect: bool) -> None:
         grad = torch.zeros_like(one.x)
         grad[0, output, i // w, i % w] = 1
         _, weight, bias = one.backward(grad, torch.float32)
-        seen = padded(one.read(1), reflect)[0, :, i // w : i // w + 3, i % w : i % w + 3]
-        assert torch.equal(weight[1, output].permute(2, 0, 1).double(), seen)
+        seen = padded(one.read(1), reflect, size)[0, :, i // w :, i % w :]
+        assert torch.equal(weight[1, output].permute(2, 0, 1).double(), seen[:, :size, :size])
         assert weight[1].abs().sum() == weight[1, output].abs().sum()
         assert torch.equal(bias[1], (torch.arange(channels) == output).float())
 
@@ -266,11 +297,34 @@ def test_products_and_bytes_of_the_paper_eyes(emulator: Any) -> None:
     assert counts["bytes_written"] == 3 * size + 2 * weights + 19 * 2 * 2 * (weights + 2 * c)
 
 
-def test_fakes_have_the_shapes_and_strides_of_the_real_ones(emulator: Any) -> None:
-    made = run((2, 16, 3, 5, 2), True)
-    real = [made.y, made.maps, *made.backward(bf16(2, 16, 3, 5), torch.float32)]
+def test_products_and_bytes_of_seven(emulator: Any) -> None:
+    """Four full tiles of 9 x 32 pixels: not one product too many, and weights that come with each tile."""
+    n, c, h, w = 1, 64, 18, 64
+    made = run((n, c, h, w, 1), False, 7)
+    counts, products = emulator.counters(), n * h * w * 49 * c * c // 2048
+    assert counts["mma"] == 2 * products
+    assert counts["ldmatrix_wavefronts"] == 4 * counts["ldmatrix"]
+    size, weights, tiles, blocks = 2 * made.x.numel(), 2 * 49 * c * c, 4, 4
+    assert counts["bytes_written"] == 2 * (size + weights)
+    around = 2 * (9 + 3) * 2 * (32 + 3)  # pixels: of each tile two sides are those of the image
+    expected = 2 * c * around + tiles * weights + blocks * 4 * c + weights  # and weights to arrange
+    assert counts["bytes_read"] == 2 * expected + size  # and the skip
+    emulator.reset_counters()
+    made.backward(bf16(n, c, h, w), torch.float32)
+    counts = emulator.counters()
+    assert counts["ldmatrix_wavefronts"] == 4 * counts["ldmatrix"]
+    # The sums of biases take a fragment of outputs each, for 16 pixels.
+    assert counts["mma"] == 4 * products + 2 * 4 * n * h * w // 16
+    # The gradients of three maps, and float32 of 12 tiles of 3 x 32 pixels and of their sum.
+    assert counts["bytes_written"] == 3 * size + 2 * weights + 13 * 2 * 2 * (weights + 2 * c)
+
+
+@pytest.mark.parametrize("size", [3, 7])
+def test_fakes_have_the_shapes_and_strides_of_the_real_ones(emulator: Any, size: int) -> None:
+    made = run((2, 16, 4, 5, 2), True, size)
+    real = [made.y, made.maps, *made.backward(bf16(2, 16, 4, 5), torch.float32)]
     with FakeTensorMode():
-        x = torch.empty(2, 16, 3, 5, dtype=torch.bfloat16, device="cuda")
+        x = torch.empty(2, 16, 4, 5, dtype=torch.bfloat16, device="cuda")
         weights = [torch.empty(t.shape, device="cuda") for t in made.weights]
         y, maps = OP._fake(x, weights, True, 4, True)
         fakes = [y, maps, *OP._fake_backward(x, x, y, maps, weights, True, 4)]
@@ -280,6 +334,51 @@ def test_fakes_have_the_shapes_and_strides_of_the_real_ones(emulator: Any) -> No
             tensor.stride(),
             tensor.dtype,
         )
+
+
+# What 7x7 filters ask of the kernels beyond 3x3 ones, and what is right for 3x3 alone.
+MISTAKES = {
+    "rows of taps without a barrier": (
+        "convolution.h",
+        "simt::sync();  // copied by all, and nobody reads what is copied over any more",
+        "if (portion == 0) simt::sync();",
+    ),
+    "a part of the next tile that nobody copies": (
+        "convolution.h",
+        "each = (rows + kPortions - 1) / kPortions;",
+        "each = rows / kPortions;",
+    ),
+    "a gradient whose rows begin at another tap": (
+        "weight_gradient.h",
+        "place.row += work.strip * kRows - kSide / 2;",
+        "place.row += work.strip * kRows - 1;",
+    ),
+    "reflections of one pixel": (
+        "maps.h",
+        "if (i >= side && i < side + reflected)",
+        "if (reflected > 0 && i == side)",
+    ),
+    "gradients of one reflection": ("residual_blocks.cu", "distance > margin", "distance > 1"),
+}
+
+
+@pytest.mark.parametrize("mistake", MISTAKES)
+def test_a_planted_mistake_is_seen(
+    emulator: Any,  # for what else it pretends
+    emulated_kernels: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    mistake: str,
+) -> None:
+    """Two tiles for each of four blocks, five warps at work; without the mistake it is a case of the tests above."""
+    shape = SEVEN_SHAPES[3]
+    library = build_mistaken(tmp_path, emulated_kernels, *MISTAKES[mistake])
+    package = tmp_path.name  # pybind11 keeps modules by their names
+    monkeypatch.setattr(_native, "CUDA", load_module(library, f"{package}._cuda"))
+    mistaken = load_module(library, f"{package}._emulator")
+    with pytest.raises(AssertionError):  # noqa: PT012  (either may see it)
+        test_every_map(mistaken, 7, shape, True)
+        test_every_gradient(mistaken, 7, shape, True)
 
 
 def test_address_sanitizer_sees_nothing(tmp_path: Path) -> None:

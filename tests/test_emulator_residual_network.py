@@ -15,6 +15,7 @@ from torch import Tensor
 from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.nn import functional as F
 
+from simgan_fast.models.refiner import Refiner
 from simgan_fast.ops import _blocks_cuda, _network_cuda, _winograd
 
 pytestmark = pytest.mark.skipif(shutil.which("g++") is None, reason="g++ is not installed")
@@ -326,3 +327,29 @@ def test_fakes_have_the_shapes_and_strides_of_the_real_ones(emulator: Any) -> No
             tensor.stride(),
             tensor.dtype,
         )
+
+
+def test_ends_of_seven_are_of_torch_and_the_blocks_between_them_of_the_kernels(
+    emulator: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """CPU tensors take the way of CUDA tensors; as near to float64 as torch's own bfloat16 is."""
+    blocks = sys.modules["simgan_fast.ops.residual_blocks"]
+    monkeypatch.setattr(blocks, "_op", _blocks_cuda.forward)
+    monkeypatch.setattr(blocks, "_backward_op", _blocks_cuda.backward)
+    refiner = Refiner(width=16, blocks=1, kernel_size=7)
+    images, grad = torch.randn(2, 1, 5, 9), torch.randn(2, 1, 5, 9)
+
+    def results(dtype: torch.dtype, on_cuda: bool) -> list[Tensor]:
+        refiner.to(dtype)
+        monkeypatch.setattr(_blocks_cuda, "takes", lambda _: on_cuda)
+        y = refiner(images.to(dtype))
+        return [y, *torch.autograd.grad(y, list(refiner.parameters()), grad.to(dtype))]
+
+    found = results(torch.bfloat16, True)
+    # Forward: weights in their order and two convolutions. Backward: that, the gradient of the second sum, and for each
+    # convolution two for what it read, as padding reflects, and two for its weight.
+    assert emulator.counters()["launches"] == 3 + 2 + 2 * (2 + 2)
+    theirs, exact = results(torch.bfloat16, False), results(torch.float64, False)
+    for mine, their, wanted in zip(found, theirs, exact, strict=True):
+        errors = [((each - wanted).norm() / wanted.norm()).item() for each in (mine, their)]
+        assert errors[0] < 1.5 * errors[1] + 1e-3, errors

@@ -69,8 +69,8 @@ void patch_cross_entropy_backward(int device, uintptr_t stream, uintptr_t logits
         at<void>(grad_logits), at<void>(stream));
 }
 
-// Images, height, width, channels, blocks, reflect.
-using BlockSizes = std::array<int64_t, 6>;
+// Images, height, width, channels, blocks, size of the filters, reflect.
+using BlockSizes = std::array<int64_t, 7>;
 
 ResidualBlocksCuda blocks_of(const BlockSizes& s, uintptr_t weights = 0, bool bf16_weights = false,
                              uintptr_t arranged = 0) {
@@ -79,7 +79,8 @@ ResidualBlocksCuda blocks_of(const BlockSizes& s, uintptr_t weights = 0, bool bf
             s[2],
             s[3],
             s[4],
-            s[5] != 0,
+            s[5],
+            s[6] != 0,
             at<void>(weights),
             bf16_weights,
             nullptr,

@@ -1,10 +1,12 @@
-// A 3x3 convolution with all that comes before and after it in a residual block, forward or
+// A 3x3 or 7x7 convolution with all that comes before and after it in a residual block, forward or
 // backward, in one pass over memory.
 //
-// It is a product of matrices, [pixels, 9 c] times [9 c, outputs]: a block has the weights of
+// It is a product of matrices, [pixels, taps c] times [taps c, outputs]: a block has the weights of
 // kOutputs outputs in shared memory and goes from tile to tile of the maps. Of a tile and what is
-// around it 16 channels at a time are copied while the 16 before are multiplied: ldmatrix reads
-// them nine times, each tap through a window that has moved.
+// around it 16 channels at a time, a slab, are copied while the slab before is multiplied: ldmatrix
+// reads it once for each tap, through a window that has moved. The weights of a slab come in
+// portions: those of 3x3 filters are one, which may stay; of 7x7 filters, of which a slab has 100
+// KB, each row of taps is one, and is copied while the row before is multiplied.
 #pragma once
 
 #include <type_traits>
@@ -16,7 +18,7 @@ namespace {
 
 constexpr int kSlab = 16;  // channels that one mma sums over
 
-struct Convolution3x3 {
+struct MapConvolution {
     Maps x;
     const uint16_t* weight;  // as Arrange leaves it
     const float* bias;       // [channels], or null
@@ -37,15 +39,20 @@ SIMT_DEVICE int channel_of(int column) {
     return column % 8 / 2 * (kOutputs / 4) + column / 8 * 2 + column % 2;
 }
 
-template <int kOutputs>
+template <int kOutputs, int kSide>
 struct Convolve {
-    using Params = Convolution3x3;
+    using Params = MapConvolution;
+    static constexpr int kMore = kSide - 1;  // rows and columns around a tile
     static constexpr int kWarps = 6, kPixelsOfWarp = 48;
-    static constexpr int kPixels = kWarps * kPixelsOfWarp, kAround = 7 * 58;
+    static constexpr int kPixels = kWarps * kPixelsOfWarp;
+    static constexpr int kAround = (5 + kMore) * (kMostColumns + kMore);
     static constexpr int kThreads = 32 * kWarps;
     static constexpr int kBlocksPerSm = 2;  // where there is shared memory for two
-    // Weights of four slabs stay for all tiles if there are no more.
-    static constexpr int kHeld = 4, kWeights = kTaps * kOutputs * kSlab * 2;
+    static constexpr int kPortions = kSide == 3 ? 1 : kSide;  // of the weights of a slab
+    static constexpr int kRows = kSide / kPortions;           // of taps, in a portion
+    // Portions that are held; of 3x3 filters they stay for all tiles if there are no more slabs.
+    static constexpr int kHeld = kSide == 3 ? 4 : 2;
+    static constexpr int kWeights = kRows * kSide * kOutputs * kSlab * 2;  // bytes of a portion
     static constexpr int kStage = kAround * kSlab * 2;
     static constexpr int kSharedBytes = kHeld * kWeights + 2 * kStage + kOutputs * 4;
     static_assert(kSharedBytes <= 99 * 1024, "what a block has on the smallest of the GPUs");
@@ -62,14 +69,17 @@ struct Convolve {
     static constexpr int kPiece = kWords < 4 ? 2 : 4;
     using Piece = std::conditional_t<kPiece == 4, Words4, Words2>;
 
-    SIMT_DEVICE static char* stage(int step) {
-        return simt::shared() + kHeld * kWeights + step % 2 * kStage;
+    // Of slab number `slab`, those of all tiles counted.
+    SIMT_DEVICE static char* stage(int slab) {
+        return simt::shared() + kHeld * kWeights + slab % 2 * kStage;
     }
     SIMT_DEVICE static char* biases() { return simt::shared() + kHeld * kWeights + 2 * kStage; }
 
-    SIMT_DEVICE static void copy_weights(const Params& p, int outputs, int slab, char* to) {
+    SIMT_DEVICE static void copy_weights(const Params& p, int outputs, int slab, int portion,
+                                         char* to) {
         const int64_t slabs = p.x.channels / kSlab;
-        const uint16_t* from = p.weight + (outputs * slabs + slab) * (kWeights / 2);
+        const uint16_t* from =
+            p.weight + ((outputs * slabs + slab) * kPortions + portion) * (kWeights / 2);
         for (int i = simt::thread(); i < kWeights / 16; i += kThreads)
             simt::cp_async_16(at<2>(to, i / 2, i % 2), from + i * 8, true);
     }
@@ -82,17 +92,18 @@ struct Convolve {
                               real ? p.bias + outputs * kOutputs + i * 4 : p.bias, real);
     }
 
-    // first[i]: where the window of this lane's pixel of fragment i begins.
+    // first[i]: where the window of this lane's pixel of fragment i begins; top: the portion's
+    // first row of taps.
     SIMT_DEVICE static void multiply(const Params& p, const int (&first)[kFragments], char* maps,
-                                     char* weight, Sums& sums) {
+                                     char* weight, int top, Sums& sums) {
         const int lane = simt::lane();
         char* of_lane = at<2>(weight, lane % 8 + lane / 16 * 8, lane / 8 % 2);
 #pragma unroll 1
-        for (int down = 0; down < 3; ++down)
-#pragma unroll
-            for (int across = 0; across < 3; ++across) {
-                const int moved = down * (p.tiling.pitch + 2) + across;
-                const char* outputs = of_lane + (down * 3 + across) * kOutputs * kSlab * 2;
+        for (int down = 0; down < kRows; ++down)
+#pragma unroll 4  // seven would spill registers
+            for (int across = 0; across < kSide; ++across) {
+                const int moved = (top + down) * (p.tiling.pitch + kMore) + across;
+                const char* outputs = of_lane + (down * kSide + across) * kOutputs * kSlab * 2;
                 uint32_t a[kFragments][4], b[4];
 #pragma unroll
                 for (int i = 0; i < kFragments; ++i)
@@ -165,24 +176,30 @@ struct Convolve {
                 for (float& sum : word) sum = 0;
     }
 
-    // Where the weights of a step lie: those of a slab always, or in turn.
-    SIMT_DEVICE static char* weights(const Params& p, int step, int slab) {
-        const bool stays = p.x.channels <= kHeld * kSlab;
-        return simt::shared() + (stays ? slab : step % kHeld) * kWeights;
+    SIMT_DEVICE static bool weights_stay(const Params& p) {
+        return kPortions == 1 && p.x.channels <= kHeld * kSlab;
     }
 
-    // Starts the copies of a step.
-    SIMT_DEVICE static void copy(const Params& p, int outputs, int step, int tile, int slab,
-                                 bool is_first_tile) {
+    // Where the weights of a step lie: those of a slab always, or in turn.
+    SIMT_DEVICE static char* weights(const Params& p, int step, int slab) {
+        return simt::shared() + (weights_stay(p) ? slab : step % kHeld) * kWeights;
+    }
+
+    // Starts to copy, to the stage of slab number `number`, rows of a tile and what is around it.
+    SIMT_DEVICE static void copy_rows(const Params& p, int number, int tile, int slab, Rows rows) {
         const Tiling& t = p.tiling;
         Place around = place_of(t, tile);
         around.row -= p.margin;
         around.column -= p.margin;
-        copy_pixels<2, kThreads>(stage(step), p.x, around, t.rows + 2, t.columns + 2, t.pitch + 2,
-                                 slab * kSlab, p.reflect);
-        if (is_first_tile || p.x.channels > kHeld * kSlab)
-            copy_weights(p, outputs, slab, weights(p, step, slab));
-        simt::cp_async_commit();
+        copy_pixels<2, kThreads>(stage(number), p.x, around, rows, t.columns + kMore,
+                                 t.pitch + kMore, slab * kSlab, p.reflect ? kSide / 2 : 0);
+    }
+
+    // The rows that are copied in one of the kPortions steps of the slab before.
+    SIMT_DEVICE static Rows part_of_rows(const Tiling& t, int portion) {
+        const int rows = t.rows + kMore, each = (rows + kPortions - 1) / kPortions;
+        const int begin = portion * each, end = begin + each;
+        return {begin, end < rows ? end : rows};
     }
 
     SIMT_DEVICE static void run(const Params& p) {
@@ -194,32 +211,43 @@ struct Convolve {
         for (int i = 0; i < kFragments; ++i) {
             const int pixel = simt::warp() * kPixelsOfWarp + i * 16 + simt::lane() % 16;
             const int row = pixel / t.pitch;
-            first[i] = row < t.rows ? row * (t.pitch + 2) + pixel % t.pitch : 0;
+            first[i] = row < t.rows ? row * (t.pitch + kMore) + pixel % t.pitch : 0;
         }
         Sums sums = {};
         copy_biases(p, outputs);
-        copy(p, outputs, 0, start, 0, true);
-        int step = 0;
+        copy_rows(p, 0, start, 0, {0, t.rows + kMore});
+        copy_weights(p, outputs, 0, 0, weights(p, 0, 0));
+        simt::cp_async_commit();
+        int step = 0;  // those of all tiles counted
         for (int tile = start; tile < t.tiles; tile += stride) {
             const int below = p.height - place_of(t, tile).row;
             const bool works =
                 simt::warp() * kPixelsOfWarp < (t.rows < below ? t.rows : below) * t.pitch;
-            for (int slab = 0; slab < slabs; ++slab, ++step) {
-                const bool more = slab + 1 < slabs;
-                const int next = more ? tile : tile + stride;
+            for (int i = 0; i < slabs * kPortions; ++i, ++step) {
+                const int slab = i / kPortions, portion = i % kPortions;
                 simt::cp_async_wait<0>();
-                simt::sync();  // copied by all, and nobody reads the other stage any more
-                if (next < t.tiles)
-                    copy(p, outputs, step + 1, next, more ? slab + 1 : 0, next == start);
-                if (works) multiply(p, first, stage(step), weights(p, step, slab), sums);
+                simt::sync();  // copied by all, and nobody reads what is copied over any more
+                const bool more = slab + 1 < slabs, is_last = portion + 1 == kPortions;
+                const int next = more ? tile : tile + stride, next_slab = more ? slab + 1 : 0;
+                const bool has_next = next < t.tiles;
+                if (has_next)
+                    copy_rows(p, step / kPortions + 1, next, next_slab, part_of_rows(t, portion));
+                if (!is_last)
+                    copy_weights(p, outputs, slab, portion + 1, weights(p, step + 1, slab));
+                else if (has_next && (next == start || !weights_stay(p)))
+                    copy_weights(p, outputs, next_slab, 0, weights(p, step + 1, next_slab));
+                if (has_next || !is_last) simt::cp_async_commit();
+                if (works)
+                    multiply(p, first, stage(step / kPortions), weights(p, step, slab),
+                             portion * kRows, sums);
             }
             finish_tile(p, place_of(t, tile), outputs, sums);
         }
     }
 };
 
-// The weights [count, channels, channels, 3, 3] of `count` convolutions in the order in which
-// Convolve<kOutputs> copies them: [count, groups of outputs, slabs, taps, kOutputs, kSlab].
+// The weights [count, channels, channels, taps] of `count` convolutions in the order in which
+// Convolve copies them: [count, groups of outputs, slabs, taps, kOutputs, kSlab].
 // Transposed and rotated: those of the gradient of x.
 template <typename T>
 struct Weights {
@@ -230,9 +258,10 @@ struct Weights {
     bool gradient;
 };
 
-template <typename T, int kOutputs>
+template <typename T, int kOutputs, int kSide>
 struct Arrange {
     using Params = Weights<T>;
+    static constexpr int kTaps = kSide * kSide;
     static constexpr int kThreads = 256, kBlocksPerSm = 4, kSharedBytes = 0;
 
     SIMT_DEVICE static void run(const Params& p) {

@@ -11,6 +11,7 @@
 namespace simgan_fast {
 namespace {
 
+constexpr int kTaps = 9;
 constexpr int kRun = 8;  // pixels in a row that a thread has at once: a pitch has whole runs
 
 struct Images {
@@ -30,8 +31,9 @@ SIMT_DEVICE void copy_images(float* to, const Images& from, const Tiling& t, Pla
     const int rows = t.rows + 2, columns = t.pitch + 2;
     for (int i = simt::thread(); i < kIn * rows * columns; i += kThreads) {
         const int channel = i / columns / rows;
-        const int y = unpadded(first.row - 1 + i / columns % rows, from.height, from.reflect);
-        const int x = unpadded(first.column - 1 + i % columns, from.width, from.reflect);
+        const int y =
+            unpadded(first.row - 1 + i / columns % rows, from.height, from.reflect ? 1 : 0);
+        const int x = unpadded(first.column - 1 + i % columns, from.width, from.reflect ? 1 : 0);
         const int64_t offset =
             ((int64_t{first.image} * kIn + channel) * from.height + y) * from.width + x;
         float value = 0;

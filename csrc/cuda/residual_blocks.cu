@@ -9,19 +9,27 @@ namespace {
 
 constexpr char kForward[] = "residual_blocks", kBackward[] = "residual_blocks_backward";
 
-bool is_large(const ResidualBlocksCuda& p) {
-    return p.channels % kLarge == 0;
+template <int kValue>
+using Constant = std::integral_constant<int, kValue>;
+
+// Calls what(channels that a block works on, side of the filters).
+template <typename What>
+void choose(const ResidualBlocksCuda& p, const What& what) {
+    const auto of_group = [&](auto group) {
+        p.size == 3 ? what(group, Constant<3>()) : what(group, Constant<7>());
+    };
+    p.channels % kLarge == 0 ? of_group(Constant<kLarge>()) : of_group(Constant<kSmall>());
 }
 
 int64_t floats_of_weight(const ResidualBlocksCuda& p) {
-    return kTaps * p.channels * p.channels;
+    return p.size * p.size * p.channels * p.channels;
 }
 
 // What is left to do to a map where no convolution does it: the gradients of what padding by
 // reflection made of a pixel come together there, `skip` is added, and a ReLU is passed.
 struct Folding {
     const uint16_t* from;  // [images, height + 2 margin, width + 2 margin, channels]
-    int margin;            // 0 or 1
+    int margin;            // 0, or half a filter
     const uint16_t* skip;  // [images, height, width, channels], or null
     const uint16_t* gate;  // the same
     uint16_t* to;          // the same; may be `skip`
@@ -33,10 +41,11 @@ struct Fold {
     using Params = Folding;
     static constexpr int kThreads = 256, kBlocksPerSm = 4, kSharedBytes = 0;
 
-    // In a padded side: row or column `i` itself, and its reflection, or -1.
-    SIMT_DEVICE static int reflection(int i, int side, bool first) {
-        if (first) return i == 1 ? 0 : -1;
-        return i == side - 2 ? side + 1 : -1;
+    // In a padded side: the reflection of row or column `i` at the first end or the last, or -1.
+    SIMT_DEVICE static int reflection(int i, int side, int margin, bool first) {
+        const int distance = first ? i : side - 1 - i;  // from the pixel that is not reflected
+        if (distance < 1 || distance > margin) return -1;
+        return first ? margin - distance : margin + side - 1 + distance;
     }
 
     SIMT_DEVICE static void add(const Params& p, int64_t image, int y, int x, int channel,
@@ -62,9 +71,10 @@ struct Fold {
         if (p.margin == 0) {
             add(p, image, y, x, channel, sum);
         } else {
-            const int ys[3] = {y + 1, reflection(y, p.height, true),
-                               reflection(y, p.height, false)};
-            const int xs[3] = {x + 1, reflection(x, p.width, true), reflection(x, p.width, false)};
+            const int ys[3] = {y + p.margin, reflection(y, p.height, p.margin, true),
+                               reflection(y, p.height, p.margin, false)};
+            const int xs[3] = {x + p.margin, reflection(x, p.width, p.margin, true),
+                               reflection(x, p.width, p.margin, false)};
             for (int from_y : ys)
                 for (int from_x : xs) add(p, image, from_y, from_x, channel, sum);
         }
@@ -82,30 +92,29 @@ struct Fold {
     }
 };
 
-template <int kOutputs>
-void convolve(const char* op, int64_t images, Convolution3x3 c, void* stream) {
-    using Kernel = Convolve<kOutputs>;
-    c.tiling = tiling_of(images, c.height, c.width, Kernel::kPixels, Kernel::kAround, false);
-    const int64_t groups = c.x.channels / kOutputs;
-    const int64_t resident = int64_t{multiprocessors(op)} * Kernel::kBlocksPerSm;
-    const int64_t blocks =
-        std::min<int64_t>(c.tiling.tiles, std::max<int64_t>(1, resident / groups));
-    simt::launch<Kernel>(op, blocks * groups, c, stream);
-}
-
-void convolve(const char* op, const ResidualBlocksCuda& p, const Convolution3x3& c, void* stream) {
-    (is_large(p) ? convolve<kLarge> : convolve<kSmall>)(op, p.images, c, stream);
+void convolve(const char* op, const ResidualBlocksCuda& p, MapConvolution c, void* stream) {
+    choose(p, [&](auto outputs, auto side) {
+        using Kernel = Convolve<outputs(), side()>;
+        // Sums of 7x7 filters take so long that full tiles count for more than wide ones.
+        c.tiling = (side == 3 ? tiling_of : fewest_tiles)(
+            p.images, c.height, c.width,
+            {Kernel::kPixels, Kernel::kAround, Kernel::kMore, Kernel::kMore});
+        const int64_t groups = p.channels / outputs;
+        const int64_t resident = int64_t{multiprocessors(op)} * Kernel::kBlocksPerSm;
+        const int64_t blocks =
+            std::min<int64_t>(c.tiling.tiles, std::max<int64_t>(1, resident / groups));
+        simt::launch<Kernel>(op, blocks * groups, c, stream);
+    });
 }
 
 template <typename T>
 void arrange(const char* op, const ResidualBlocksCuda& p, const T* from, bool gradient,
              void* stream) {
     const Weights<T> all{from, p.arranged, 2 * p.blocks, static_cast<int>(p.channels), gradient};
-    const int64_t items = all.count * floats_of_weight(p);
-    if (is_large(p))
-        launch_for_each<Arrange<T, kLarge>>(op, items, all, stream);
-    else
-        launch_for_each<Arrange<T, kSmall>>(op, items, all, stream);
+    choose(p, [&](auto outputs, auto side) {
+        launch_for_each<Arrange<T, outputs(), side()>>(op, all.count * floats_of_weight(p), all,
+                                                       stream);
+    });
 }
 
 void arrange(const char* op, const ResidualBlocksCuda& p, bool gradient, void* stream) {
@@ -116,15 +125,15 @@ void arrange(const char* op, const ResidualBlocksCuda& p, bool gradient, void* s
 }
 
 // A convolution of x that keeps its size, and does nothing else.
-Convolution3x3 plain(const ResidualBlocksCuda& p, const uint16_t* x, int64_t number, uint16_t* y) {
+MapConvolution plain(const ResidualBlocksCuda& p, const uint16_t* x, int64_t number, uint16_t* y) {
     const int height = static_cast<int>(p.height), width = static_cast<int>(p.width);
-    Convolution3x3 c{};
+    MapConvolution c{};
     c.x = {x, height, width, static_cast<int>(p.channels)};
     c.weight = p.arranged + number * floats_of_weight(p);
     c.y = y;
     c.height = height;
     c.width = width;
-    c.margin = 1;
+    c.margin = static_cast<int>(p.size / 2);
     return c;
 }
 
@@ -136,7 +145,7 @@ void residual_blocks_cuda(const ResidualBlocksCuda& p, const uint16_t* x, uint16
     const int64_t map = p.images * p.height * p.width * p.channels;
     const auto convolution = [&](int64_t number, const uint16_t* from, const uint16_t* skip,
                                  uint16_t* to) {
-        Convolution3x3 c = plain(p, from, number, to);
+        MapConvolution c = plain(p, from, number, to);
         c.bias = p.biases + number * p.channels;
         c.skip = skip;
         c.relu = true;
@@ -157,71 +166,66 @@ void residual_blocks_cuda(const ResidualBlocksCuda& p, const uint16_t* x, uint16
 
 namespace {
 
-// The splits of a weight gradient: as many blocks as a large GPU takes at once, or as there are
-// tiles. The same on every GPU.
-template <int kGroup>
-int splits_of(const Tiling& tiling, int64_t channels) {
-    const int groups = static_cast<int>(channels / kGroup);
-    return std::min(tiling.tiles, std::max(8, 128 / (groups * groups)));
-}
-
-template <int kGroup>
-Tiling tiling_of_gradient(const ResidualBlocksCuda& p) {
-    using Kernel = WeightGradient<kGroup>;
-    return tiling_of(p.images, static_cast<int>(p.height), static_cast<int>(p.width),
-                     Kernel::kPixels, Kernel::kAround, true);
-}
-
-template <typename T, int kGroup>
-void weight_gradient(const ResidualBlocksCuda& p, const uint16_t* x, const uint16_t* grad,
-                     float* parts, T* weight, T* bias, void* stream) {
-    const Tiling tiling = tiling_of_gradient<kGroup>(p);
-    const int splits = splits_of<kGroup>(tiling, p.channels);
-    const int64_t groups = p.channels / kGroup;
-    const Maps maps{x, static_cast<int>(p.height), static_cast<int>(p.width),
-                    static_cast<int>(p.channels)};
-    simt::launch<WeightGradient<kGroup>>(kBackward, splits * groups * groups,
-                                         {maps, grad, parts, p.reflect, tiling, splits}, stream);
-    launch_for_each<SumParts<T>>(kBackward, floats_of_weight(p) + p.channels,
-                                 {parts, splits, floats_of_weight(p), p.channels, weight, bias},
-                                 stream);
+// Calls what(kernel, its tiling, its splits, its blocks of a split). The splits: such that there
+// are as many blocks as a large GPU takes at once, or as there are tiles. The same on every GPU.
+template <typename What>
+void choose_gradient(const ResidualBlocksCuda& p, const What& what) {
+    choose(p, [&](auto group, auto side) {
+        using Kernel = WeightGradient<group(), side()>;
+        const Tiling tiling = tiling_of(
+            p.images, static_cast<int>(p.height), static_cast<int>(p.width),
+            {Kernel::kPixels, Kernel::kAround, Kernel::kMoreRows, Kernel::kMoreColumns, true});
+        const int groups = static_cast<int>(p.channels / group);
+        const int blocks = groups * groups * Kernel::kStrips;
+        what(Kernel(), tiling, std::min(tiling.tiles, std::max(8, 128 / blocks)), blocks);
+    });
 }
 
 template <typename T>
 void weight_gradient(const ResidualBlocksCuda& p, const uint16_t* x, const uint16_t* grad,
                      int64_t number, const ResidualBlocksCudaGradients& to, void* stream) {
+    const Maps maps{x, static_cast<int>(p.height), static_cast<int>(p.width),
+                    static_cast<int>(p.channels)};
     T* weight = static_cast<T*>(to.weight) + number * floats_of_weight(p);
     T* bias = static_cast<T*>(to.bias) + number * p.channels;
-    (is_large(p) ? weight_gradient<T, kLarge> : weight_gradient<T, kSmall>)(p, x, grad, to.parts,
-                                                                            weight, bias, stream);
+    choose_gradient(p, [&](auto kernel, const Tiling& tiling, int splits, int blocks) {
+        simt::launch<decltype(kernel)>(kBackward, int64_t{splits} * blocks,
+                                       {maps, grad, to.parts, p.reflect, tiling, splits}, stream);
+        launch_for_each<SumParts<T>>(
+            kBackward, floats_of_weight(p) + p.channels,
+            {to.parts, splits, floats_of_weight(p), p.channels, weight, bias}, stream);
+    });
 }
 
 // The gradient of what convolution `number` read, plus `skip`, where `gate` is positive.
 void gradient_of_input(const ResidualBlocksCuda& p, const uint16_t* grad, int64_t number,
                        const uint16_t* skip, const uint16_t* gate,
                        const ResidualBlocksCudaGradients& scratch, uint16_t* to, void* stream) {
-    Convolution3x3 c = plain(p, grad, number, to);
+    MapConvolution c = plain(p, grad, number, to);
     c.skip = skip;
     c.gate = gate;
     if (!p.reflect) return convolve(kBackward, p, c, stream);
     c.skip = c.gate = nullptr;
     c.y = scratch.padded;
-    c.height += 2;
-    c.width += 2;
-    c.margin = 2;
+    const int margin = c.margin;
+    c.height += 2 * margin;
+    c.width += 2 * margin;
+    c.margin = 2 * margin;
     convolve(kBackward, p, c, stream);
     launch_for_each<Fold>(
         kBackward, p.images * p.height * p.width * p.channels / 2,
-        {scratch.padded, 1, skip, gate, to, p.images, c.x.height, c.x.width, c.x.channels}, stream);
+        {scratch.padded, margin, skip, gate, to, p.images, c.x.height, c.x.width, c.x.channels},
+        stream);
 }
 
 }  // namespace
 
 int64_t residual_blocks_cuda_parts(const ResidualBlocksCuda& p) {
-    const int64_t splits = is_large(p)
-                               ? splits_of<kLarge>(tiling_of_gradient<kLarge>(p), p.channels)
-                               : splits_of<kSmall>(tiling_of_gradient<kSmall>(p), p.channels);
-    return splits * (floats_of_weight(p) + p.channels);
+    int64_t floats = 0;
+    choose_gradient(p, [&](auto, const Tiling&, int splits, int) {
+        floats = splits * (floats_of_weight(p) + p.channels);
+    });
+    return floats;
 }
 
 void residual_blocks_backward_cuda(const ResidualBlocksCuda& p, const uint16_t* grad,

@@ -42,8 +42,8 @@ Images images_of(const ResidualNetworkCuda& p, const void* images) {
 
 template <typename Kernel>
 Tiling tiling_of(const ResidualNetworkCuda& p) {
-    return tiling_of(p.blocks.images, height_of(p), width_of(p), Kernel::kPixels, Kernel::kAround,
-                     false);
+    return tiling_of(p.blocks.images, height_of(p), width_of(p),
+                     {Kernel::kPixels, Kernel::kAround, 2, 2});
 }
 
 // Calls what(kernel) with Kernel<1 or 3 images' channels, group of the map's channels>.
@@ -132,7 +132,7 @@ void first_backward(const ResidualNetworkCuda& p, const void* images, const uint
         using Kernel = decltype(kernel);
         // Its rows are as many as pixels allow: there is always room for what is around them.
         const Tiling tiling =
-            tiling_of(p.blocks.images, height_of(p), width_of(p), Kernel::kPixels, 1 << 20, false);
+            tiling_of(p.blocks.images, height_of(p), width_of(p), {Kernel::kPixels, 1 << 20, 2, 2});
         simt::launch<Kernel>(
             kNetworkBackward, tiling.tiles,
             {images_of(p, images), grad, p.first, to.images, channels_of(p), tiling}, stream);

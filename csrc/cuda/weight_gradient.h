@@ -1,8 +1,9 @@
-// The gradients of the weights and biases of a 3x3 convolution.
+// The gradients of the weights and biases of a 3x3 or 7x7 convolution.
 //
-// Again a product of matrices, [outputs, pixels] times [pixels, 9 inputs]. A fixed number of blocks
-// share the tiles of the maps out; a second kernel adds what they leave in their order, so that the
-// bits do not depend on the GPU.
+// Again a product of matrices, [outputs, pixels] times [pixels, taps inputs]. A fixed number of
+// blocks share the tiles of the maps out; a second kernel adds what they leave in their order, so
+// that the bits do not depend on the GPU. A block has all taps of a 3x3 filter; of a 7x7 filter,
+// whose sums are too many for its registers, one row, for which a tile needs no rows around it.
 #pragma once
 
 #include "cuda/maps.h"
@@ -10,7 +11,7 @@
 namespace simgan_fast {
 namespace {
 
-struct WeightGradient3x3 {
+struct MapWeightGradient {
     Maps x;                // what the convolution read
     const uint16_t* grad;  // of what it gave, before ReLU; like x
     float* parts;          // [splits, channels, taps, channels] and [channels] behind each
@@ -19,20 +20,20 @@ struct WeightGradient3x3 {
     int splits;
 };
 
-// Floats of one part: weights [channels, 3, 3, channels], then biases.
-SIMT_DEVICE int64_t floats_of_part(int channels) {
-    return int64_t{kTaps} * channels * channels + channels;
-}
-
 // For kGroup outputs and as many inputs.
-template <int kGroup>
+template <int kGroup, int kSide>
 struct WeightGradient {
-    using Params = WeightGradient3x3;
-    static constexpr int kEights = kGroup / 8;
-    // A warp has all outputs, and of the 9 kGroup columns six times eight.
-    static constexpr int kColumns = 6, kWarps = kTaps * kEights / kColumns;
+    using Params = MapWeightGradient;
+    static constexpr int kTaps = kSide * kSide, kEights = kGroup / 8;
+    static constexpr int kRows = kSide == 3 ? 3 : 1, kStrips = kSide / kRows;  // of taps, a block's
+    static constexpr int kTapsOfBlock = kRows * kSide;
+    // A warp has all outputs, and of the kTapsOfBlock kGroup columns six or seven times eight.
+    static constexpr int kColumns = kSide == 3 ? 6 : 7, kPairs = (kColumns + 1) / 2;
+    static constexpr int kWarps = kTapsOfBlock * kEights / kColumns;
     static constexpr int kThreads = 32 * kWarps, kBlocksPerSm = 1;
-    static constexpr int kPixels = 2 * 56, kAround = 4 * 58;
+    static constexpr int kMoreRows = kRows - 1, kMoreColumns = kSide - 1;  // around a tile
+    static constexpr int kPixels = 2 * kMostColumns;
+    static constexpr int kAround = (2 + kMoreRows) * (kMostColumns + kMoreColumns);
     static constexpr int kGrads = kPixels * kGroup * 2, kStage = kGrads + kAround * kGroup * 2;
     static constexpr int kSharedBytes = 2 * kStage;
     static_assert(kSharedBytes <= 99 * 1024, "what a block has on the smallest of the GPUs");
@@ -41,38 +42,46 @@ struct WeightGradient {
 
     struct Sums {
         float weight[kFragments][kColumns][4];
-        float bias[4];  // of fragment warp(), in every column
+        float bias[4];  // of fragment Work::bias, in every column
     };
     struct alignas(8) Pair {
         float value[2];
     };
+    // What is this warp's.
+    struct Work {
+        int output, input;  // the first ones
+        int strip;          // of taps
+        int bias;           // fragment of outputs whose biases it sums, or -1
+    };
 
-    SIMT_DEVICE static char* stage(int step) { return simt::shared() + step % 2 * kStage; }
+    SIMT_DEVICE static char* stage(int tile) { return simt::shared() + tile % 2 * kStage; }
 
-    SIMT_DEVICE static void copy(const Params& p, int step, int tile, int output, int input) {
+    SIMT_DEVICE static void copy(const Params& p, int tile, const Work& work) {
         const Tiling& t = p.tiling;
         Place place = place_of(t, tile);
         const Maps grad{p.grad, p.x.height, p.x.width, p.x.channels};
-        copy_pixels<kEights, kThreads>(stage(step), grad, place, t.rows, t.columns, t.pitch, output,
-                                       false);
-        --place.row;
-        --place.column;
-        copy_pixels<kEights, kThreads>(stage(step) + kGrads, p.x, place, t.rows + 2, t.columns + 2,
-                                       t.pitch + 2, input, p.reflect);
+        copy_pixels<kEights, kThreads>(stage(tile), grad, place, {0, t.rows}, t.columns, t.pitch,
+                                       work.output, 0);
+        place.row += work.strip * kRows - kSide / 2;
+        place.column -= kSide / 2;
+        copy_pixels<kEights, kThreads>(stage(tile) + kGrads, p.x, place, {0, t.rows + kMoreRows},
+                                       t.columns + kMoreColumns, t.pitch + kMoreColumns, work.input,
+                                       p.reflect ? kSide / 2 : 0);
         simt::cp_async_commit();
     }
 
     // Adds the products over `pixels` pixels, gradients of zero up to the next multiple of 16.
-    SIMT_DEVICE static void multiply(const Params& p, int pixels, char* grads, Sums& sums) {
+    SIMT_DEVICE static void multiply(const Params& p, int pixels, int bias, char* grads,
+                                     Sums& sums) {
         const int lane = simt::lane(), pitch = p.tiling.pitch;
         char* maps = grads + kGrads;
-        int moved[kColumns / 2],
-            eight[kColumns / 2];  // window and channels of two columns of eight
+        int moved[kPairs], eight[kPairs];  // window and channels of two columns of eight
 #pragma unroll
-        for (int j = 0; j < kColumns / 2; ++j) {
-            const int column = simt::warp() * kColumns + 2 * j + lane / 16;
+        for (int j = 0; j < kPairs; ++j) {
+            const bool alone = 2 * j + 1 == kColumns;  // and read twice
+            const int column = simt::warp() * kColumns + 2 * j + (alone ? 0 : lane / 16);
             const int tap = column / kEights;
-            moved[j] = tap / 3 * (pitch + 2) + tap % 3;
+            moved[j] = tap / kSide * (pitch + kMoreColumns) + tap % kSide;
             eight[j] = column % kEights;
         }
         int row = 0, column = lane % 16;  // of this lane's pixel
@@ -86,21 +95,23 @@ struct WeightGradient {
                                                           2 * i + lane / 8 % 2));
 #pragma unroll
             for (int i = 0; i < kFragments; ++i)
-                if (i == simt::warp()) simt::mma_16x8x16(sums.bias, a[i], kOnes, kOnes);
+                if (i == bias) simt::mma_16x8x16(sums.bias, a[i], kOnes, kOnes);
 #pragma unroll
-            for (int j = 0; j < kColumns / 2; ++j) {
+            for (int j = 0; j < kPairs; ++j) {
                 simt::ldmatrix_x4_trans(
-                    b, at<kEights>(maps, row * (pitch + 2) + column + moved[j], eight[j]));
+                    b,
+                    at<kEights>(maps, row * (pitch + kMoreColumns) + column + moved[j], eight[j]));
 #pragma unroll
                 for (int i = 0; i < kFragments; ++i) {
                     simt::mma_16x8x16(sums.weight[i][2 * j], a[i], b[0], b[1]);
-                    simt::mma_16x8x16(sums.weight[i][2 * j + 1], a[i], b[2], b[3]);
+                    if (2 * j + 1 < kColumns)
+                        simt::mma_16x8x16(sums.weight[i][2 * j + 1], a[i], b[2], b[3]);
                 }
             }
         }
     }
 
-    SIMT_DEVICE static void leave(const Params& p, float* part, int output, int input,
+    SIMT_DEVICE static void leave(const Params& p, float* part, const Work& work,
                                   const Sums& sums) {
         const int64_t channels = p.x.channels;
         const int g = simt::lane() / 4, t = simt::lane() % 4 * 2;
@@ -108,37 +119,41 @@ struct WeightGradient {
         for (int i = 0; i < kFragments; ++i)
 #pragma unroll
             for (int half = 0; half < 2; ++half) {
-                const int row = output + i * 16 + half * 8 + g;
+                const int row = work.output + i * 16 + half * 8 + g;
 #pragma unroll
                 for (int j = 0; j < kColumns; ++j) {
                     const int column = simt::warp() * kColumns + j;
-                    float* to = part + (int64_t{row} * kTaps + column / kEights) * channels +
-                                input + column % kEights * 8 + t;
+                    const int tap = work.strip * kTapsOfBlock + column / kEights;
+                    float* to = part + (int64_t{row} * kTaps + tap) * channels + work.input +
+                                column % kEights * 8 + t;
                     const float* sum = sums.weight[i][j] + 2 * half;
                     simt::store(reinterpret_cast<Pair*>(to), Pair{{sum[0], sum[1]}});
                 }
-                if (i == simt::warp() && input == 0 && t == 0)
+                if (i == work.bias && work.input == 0 && t == 0)
                     simt::store(part + kTaps * channels * channels + row, sums.bias[2 * half]);
             }
     }
 
     SIMT_DEVICE static void run(const Params& p) {
         const int groups = p.x.channels / kGroup, pair = simt::block() % (groups * groups);
-        const int output = pair / groups * kGroup, input = pair % groups * kGroup;
-        const int split = simt::block() / (groups * groups);
+        const int rest = simt::block() / (groups * groups), split = rest / kStrips;
+        const int strip = rest % kStrips;
+        const Work work{pair / groups * kGroup, pair % groups * kGroup, strip,
+                        strip == 0 ? simt::warp() : -1};
         const int each = (p.tiling.tiles + p.splits - 1) / p.splits, begin = split * each;
         const int end = begin + each < p.tiling.tiles ? begin + each : p.tiling.tiles;
         Sums sums = {};
-        if (begin < end) copy(p, begin, begin, output, input);
+        if (begin < end) copy(p, begin, work);
         for (int tile = begin; tile < end; ++tile) {
             simt::cp_async_wait<0>();
             simt::sync();  // copied by all, and nobody reads the other stage any more
-            if (tile + 1 < end) copy(p, tile + 1, tile + 1, output, input);
+            if (tile + 1 < end) copy(p, tile + 1, work);
             const int below = p.x.height - place_of(p.tiling, tile).row;
             const int rows = p.tiling.rows < below ? p.tiling.rows : below;
-            multiply(p, rows * p.tiling.pitch, stage(tile), sums);
+            multiply(p, rows * p.tiling.pitch, work.bias, stage(tile), sums);
         }
-        leave(p, p.parts + split * floats_of_part(p.x.channels), output, input, sums);
+        const int64_t channels = p.x.channels, floats = kTaps * channels * channels + channels;
+        leave(p, p.parts + split * floats, work, sums);
     }
 };
 

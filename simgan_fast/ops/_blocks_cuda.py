@@ -1,4 +1,4 @@
-"""`residual_blocks` on CUDA: bfloat16 maps, a launch for each 3x3 convolution (csrc/cuda/residual_blocks.cu)."""
+"""`residual_blocks` on CUDA: bfloat16 maps, a launch for each convolution (csrc/cuda/residual_blocks.cu)."""
 
 from __future__ import annotations
 
@@ -48,8 +48,6 @@ def obstacle(
         return f"there is no kernel for weights of {of_weights} on cuda"
     if any(tensor.device != x.device or tensor.dtype is not of_weights for tensor in weights):
         return "weights and biases are not all of one type and on the device of x"
-    if size != 3:
-        return f"there is no kernel for {size}x{size} filters on cuda, only for 3x3"
     if channels % CHANNELS:
         return (
             f"there is no kernel for {channels} channels on cuda, only for multiples of {CHANNELS}"
@@ -92,10 +90,11 @@ def backward(
     gradients = (_winograd.empty_channels_last(x), *_winograd.empty_block_gradients(weights))
     common, _held = arguments(_sizes(x), weights, reflect)
     n, c, h, w = x.shape
+    more = weights[0].shape[-1] - 1
     parts = _native.CUDA.residual_blocks_parts(common[0])
     scratch = (
         torch.empty_like(x),
-        x.new_empty((n, h + 2, w + 2, c) if reflect else (0,)),
+        x.new_empty((n, h + more, w + more, c) if reflect else (0,)),
         x.new_empty(parts, dtype=torch.float32),
     )
     addresses = (grad.data_ptr(), x.data_ptr(), y.data_ptr(), maps.data_ptr())
@@ -108,9 +107,9 @@ def arguments(
     nhwc: Sequence[int], weights: Sequence[Tensor], reflect: bool
 ) -> tuple[tuple[Any, ...], tuple[Tensor, ...]]:
     """What forward and backward on maps [n, h, w, c] have in common, with the tensors whose addresses it has."""
-    stacked = torch.stack(tuple(weights[::2])).contiguous()  # [2 k, c, c, 3, 3]
+    stacked = torch.stack(tuple(weights[::2])).contiguous()  # [2 k, c, c, size, size]
     arranged = torch.empty_like(stacked, dtype=torch.bfloat16)
-    sizes = (*nhwc, len(weights) // 4, int(reflect))
+    sizes = (*nhwc, len(weights) // 4, stacked.shape[-1], int(reflect))
     bf16 = stacked.dtype is torch.bfloat16
     return (sizes, stacked.data_ptr(), bf16, arranged.data_ptr()), (stacked, arranged)
 

@@ -20,8 +20,10 @@ def obstacle(images: Tensor, weights: Sequence[Tensor], padding_mode: str, impl:
 
     weights: weight and bias of each of the blocks' convolutions in turn, then of the first and of the last one.
     """
-    channels, ins, _, _ = weights[-4].shape
+    channels, ins, size, _ = weights[-4].shape
     outs = len(weights[-1])
+    if size != 3:
+        return f"there is no kernel for ends with {size}x{size} filters on cuda, only for 3x3"
     if ins not in ENDS or outs not in ENDS:
         return f"there is no kernel for {ins} to {outs} channels on cuda, only for 1 and 3"
     return _blocks_cuda.obstacle(images, weights, channels, padding_mode, impl)

@@ -33,7 +33,7 @@ def residual_blocks(
     One op for the whole row, on channels-last memory. On the CPU in float32: 3x3 filters are convolved by Winograd's
     F(5x5, 3x3) or F(4x4, 3x3), one image going through all blocks while it is in cache; 7x7 ones by Fourier transforms
     of tiles of 16x16 pixels, one convolution after the other, as images that want such filters are larger than a cache.
-    On CUDA in bfloat16, summed in float32: each 3x3 convolution in one launch with what follows it.
+    On CUDA in bfloat16, summed in float32: each convolution in one launch with what follows it.
 
     Args:
         x: [n, c, h, w], of any float type; the native kernel takes float32 on the CPU, c a multiple of 8.

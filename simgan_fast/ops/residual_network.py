@@ -38,7 +38,8 @@ def residual_network(
     """Conv and ReLU, k residual blocks, conv 1x1 and perhaps tanh: the refiner.
 
     With 3x3 filters the native kernel of the CPU takes an image from its pixels to its refined pixels while it is in
-    cache. On CUDA in bfloat16 the two ends are a launch each before and after those of `residual_blocks`.
+    cache. On CUDA in bfloat16 the two ends are a launch each before and after those of `residual_blocks`; with 7x7
+    filters the ends run on torch there, and the blocks as `residual_blocks`.
 
     Args:
         images: [n, c_in, h, w], of any float type; the native kernel takes float32 on the CPU, c_in and c_out at most

@@ -34,20 +34,23 @@ class Values {
     std::unique_ptr<uint16_t[], Delete> values_;
 };
 
-bool run(int64_t images, int64_t height, int64_t width, int64_t channels, bool reflect) {
-    constexpr int64_t kBlocks = 2;
+bool run(int64_t images, int64_t height, int64_t width, int64_t channels, int64_t size,
+         bool reflect) {
+    const int64_t blocks = size == 3 ? 2 : 1;  // one of 7x7 takes seconds
     const int64_t map = images * height * width * channels;
-    const int64_t weights = 2 * kBlocks * 9 * channels * channels, biases = 2 * kBlocks * channels;
+    const int64_t weights = 2 * blocks * size * size * channels * channels,
+                  biases = 2 * blocks * channels;
     const Values weight(weights, kSmallValue), arranged(weights, kNaN), x(map, kSmallValue);
-    const Values maps((2 * kBlocks - 1) * map, kNaN), y(map, kNaN), grad_x(map, kNaN);
+    const Values maps((2 * blocks - 1) * map, kNaN), y(map, kNaN), grad_x(map, kNaN);
     const Values bias(2 * biases, 0);  // floats
-    ResidualBlocksCuda p{images,        height,  width,
-                         channels,      kBlocks, reflect,
-                         weight.get(),  true,    reinterpret_cast<float*>(bias.get()),
-                         arranged.get()};
+    ResidualBlocksCuda p{
+        images,        height,  width,        channels, blocks,
+        size,          reflect, weight.get(), true,     reinterpret_cast<float*>(bias.get()),
+        arranged.get()};
     residual_blocks_cuda(p, x.get(), maps.get(), true, y.get(), nullptr);
     const Values grad_weight(weights, kNaN), grad_bias(biases, kNaN), hidden(map, kNaN);
-    const Values padded(reflect ? images * (height + 2) * (width + 2) * channels : 0, kNaN);
+    const int64_t around = images * (height + size - 1) * (width + size - 1) * channels;
+    const Values padded(reflect ? around : 0, kNaN);
     const Values parts(2 * residual_blocks_cuda_parts(p), kNaN);  // floats
     residual_blocks_backward_cuda(p, x.get(), x.get(), y.get(), maps.get(),
                                   {grad_x.get(), grad_weight.get(), grad_bias.get(), hidden.get(),
@@ -71,7 +74,7 @@ bool run_network(int64_t images, int64_t height, int64_t width, int64_t channels
     const Values bias(2 * biases, 0), first_weight(2 * first, kSmallValue);
     const Values last_weight(2 * last, kSmallValue);
     const auto floats = [](const Values& v) { return reinterpret_cast<float*>(v.get()); };
-    const ResidualBlocksCuda blocks{images,  height,       width, channels,     kBlocks,
+    const ResidualBlocksCuda blocks{images,  height,       width, channels,     kBlocks,       3,
                                     reflect, weight.get(), true,  floats(bias), arranged.get()};
     const ResidualNetworkCuda p{
         blocks,       ends, ends, floats(first_weight), floats(bias), floats(last_weight),
@@ -100,8 +103,9 @@ bool run_network(int64_t images, int64_t height, int64_t width, int64_t channels
 
 int main() {
     for (const bool reflect : {false, true})
-        if (!run(2, 5, 3, 16, reflect) || !run(1, 3, 57, 16, reflect) ||
-            !run(1, 2, 2, 64, reflect) || !run_network(2, 5, 3, 16, 3, reflect) ||
+        if (!run(2, 5, 3, 16, 3, reflect) || !run(1, 3, 57, 16, 3, reflect) ||
+            !run(1, 2, 2, 64, 3, reflect) || !run(2, 4, 33, 16, 7, reflect) ||
+            !run(1, 4, 5, 64, 7, reflect) || !run_network(2, 5, 3, 16, 3, reflect) ||
             !run_network(1, 3, 57, 16, 1, reflect) || !run_network(1, 2, 2, 64, 1, reflect)) {
             std::puts("not all was written");
             return 1;
