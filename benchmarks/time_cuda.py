@@ -1,17 +1,18 @@
 """Times the CUDA kernels beside torch: CUDA events, the L2 cache flushed before each, medians. For gpu.sh.
 
-The residual blocks beside torch in the same type, bfloat16 in channels-last memory: eager, and compiled with
-max-autotune; and the whole refiner as it is trained, float32 images and weights under autocast to bfloat16. Their
-results are compared first.
+The residual blocks of the paper's refiners, of eyes and of hands, beside torch in the same type, bfloat16 in
+channels-last memory: eager, and compiled with max-autotune; and the whole refiner of eyes as it is trained, float32
+images and weights under autocast to bfloat16. Their results are compared first.
 """
 
 from __future__ import annotations
 
 import argparse
-import itertools
 import json
 import statistics
 from collections.abc import Callable, Iterator
+from functools import partial
+from itertools import product
 from pathlib import Path
 
 import torch
@@ -26,7 +27,11 @@ from simgan_fast.ops import (
 )
 
 CHANNELS, BLOCKS = 64, 4  # the paper's refiner of eyes
-TRAINS = {"residual_blocks": " and gradients", "refiner": ", a step"}
+TRAINS = {
+    "residual_blocks": " and gradients",
+    "blocks of hands": " and gradients",
+    "refiner": ", a step",
+}
 Case = tuple[str, int, Callable[[str], object]]  # name, bytes that it must move, the call
 
 
@@ -61,25 +66,35 @@ def cases(images: int, batch: int) -> list[Case]:
 
 def weight(shape: tuple[int, ...]) -> Tensor:
     """Random, channels last where it has four dimensions."""
-    drawn = torch.randn(shape, device="cuda") * 0.2 / CHANNELS**0.5
+    side = shape[-1] if len(shape) == 4 else 3
+    drawn = torch.randn(shape, device="cuda") * 0.6 / side / CHANNELS**0.5
     return drawn.contiguous(
         memory_format=torch.channels_last if drawn.ndim == 4 else torch.contiguous_format
     )
 
 
-def refiner_body(batch: int, training: bool) -> tuple[float, dict[str, Callable[[], list[Tensor]]]]:
-    """FLOP, and y, or y and all gradients, of the paper's residual blocks by "native", "reference" and "compiled"."""
-    size = (batch, CHANNELS, 35, 55)
+def refiner_body(
+    batch: int,
+    training: bool,
+    image: tuple[int, int] = (35, 55),
+    side: int = 3,
+    blocks: int = BLOCKS,
+) -> tuple[float, dict[str, Callable[[], list[Tensor]]]]:
+    """FLOP, and y, or y and all gradients, of residual blocks by "native", "reference" and "compiled".
+
+    By default the paper's for eyes; side: of the filters.
+    """
+    size = (batch, CHANNELS, *image)
     x = torch.randn(size, device="cuda").relu().bfloat16()
     x = x.contiguous(memory_format=torch.channels_last).requires_grad_(training)
 
     def parameter(*shape: int) -> Tensor:
         return weight(shape).bfloat16().requires_grad_(training)
 
-    filters = (CHANNELS, CHANNELS, 3, 3)
+    filters = (CHANNELS, CHANNELS, side, side)
     weights = [
         (parameter(*filters), parameter(CHANNELS), parameter(*filters), parameter(CHANNELS))
-        for _ in range(BLOCKS)
+        for _ in range(blocks)
     ]
     wanted = [x, *(tensor for block in weights for tensor in block)]
     incoming = torch.randn_like(x)
@@ -93,12 +108,16 @@ def refiner_body(batch: int, training: bool) -> tuple[float, dict[str, Callable[
         return call
 
     compiled = torch.compile(residual_blocks, mode="max-autotune-no-cudagraphs")
-    flop = 2 * BLOCKS * 2 * 9 * CHANNELS * x.numel() * (3 if training else 1)
+    flop = 2 * blocks * 2 * side**2 * CHANNELS * x.numel() * (3 if training else 1)
     return flop, {
         "native": by(residual_blocks, "native"),
         "reference": by(residual_blocks, "reference"),
         "compiled": by(compiled, "reference"),
     }
+
+
+# The paper's for hands.
+hand_refiner_body = partial(refiner_body, image=(224, 224), side=7, blocks=10)
 
 
 def refiner(batch: int, training: bool) -> tuple[float, dict[str, Callable[[], list[Tensor]]]]:
@@ -148,10 +167,11 @@ def compare(found: list[Tensor], expected: list[Tensor]) -> None:
 
 def time_networks(small: bool) -> Iterator[dict[str, object]]:
     """What refining and the gradients take, by the blocks and by the whole refiner, printed and given one by one."""
-    for (op, made), training, batch in itertools.product(
-        (("residual_blocks", refiner_body), ("refiner", refiner)),
-        (False, True),
-        (2,) if small else (32, 512),
+    eyes, hands = ((2,), (1,)) if small else ((32, 512), (16,))
+    for op, made, training, batch in (
+        *product(["residual_blocks"], [refiner_body], (False, True), eyes),
+        *product(["refiner"], [refiner], (False, True), eyes),
+        *product(["blocks of hands"], [hand_refiner_body], (False, True), hands),
     ):
         flop, calls = made(batch, training)
         if small:

@@ -403,6 +403,27 @@ def test_a_captured_graph_goes_on_by_itself() -> None:
     assert torch.equal(buffer, expected) and counter.item() == 3
 
 
+@needs_gpu
+@pytest.mark.parametrize("kernel_size", [3, 7])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_a_refiner_in_a_captured_graph(kernel_size: int, dtype: torch.dtype) -> None:
+    refiner = Refiner(1, 64, 2, kernel_size).cuda().to(dtype).eval()
+    first, second = (torch.rand(4, 1, 35, 55).cuda().to(dtype) * 2 - 1 for _ in range(2))
+    images, stream, graph = first.clone(), torch.cuda.Stream(), torch.cuda.CUDAGraph()
+    with torch.no_grad():
+        expected = refiner(second)
+        stream.wait_stream(torch.cuda.current_stream())
+        with torch.cuda.stream(stream):
+            for _ in range(3):  # modules are loaded, and cuDNN has chosen, before capture
+                refiner(images)
+        torch.cuda.current_stream().wait_stream(stream)
+        with torch.cuda.graph(graph):
+            refined = refiner(images)
+    images.copy_(second)
+    graph.replay()
+    torch.testing.assert_close(refined, expected)
+
+
 LAUNCH = """
 import torch
 from simgan_fast import _native
