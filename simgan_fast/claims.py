@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import threading
 import time
@@ -52,7 +53,9 @@ class Claims:
         try:
             with open(file, "rb") as claim:  # opening makes an NFS client ask the server anew
                 changed = os.fstat(claim.fileno()).st_mtime_ns
-        except FileNotFoundError:
+        except OSError as error:
+            if error.errno not in (errno.ENOENT, errno.ESTALE):  # stale: removed just then, on NFS
+                raise
             self._seen.pop(file.name, None)
             return False
         now = time.monotonic()

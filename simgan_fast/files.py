@@ -2,20 +2,24 @@
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import json
+import logging
 import math
 import os
 import shutil
 import tempfile
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import IO, Any
 
 from simgan_fast.errors import InputError
 
 LOCK_FILE = ".lock"
+
+_log = logging.getLogger(__name__)
 
 
 def _sync(path: str | Path) -> None:
@@ -104,7 +108,8 @@ def folder_resumable(
     require_absent_or_empty(path)
     part = path.with_name(f".{path.name}.part")
     part.mkdir(parents=True, exist_ok=True)
-    with folder_locked(part, f"{path} is being made by another process just now."):
+    complaint = f"{path} is being made by another process just now."
+    with ExitStack() as unlocked, folder_locked(part, complaint):
         try:
             yield part
             (part / LOCK_FILE).unlink()
@@ -115,7 +120,14 @@ def folder_resumable(
         except BaseException as failure:
             if isinstance(failure, InputError) or not keep():
                 shutil.rmtree(part, ignore_errors=True)
+                # NFS keeps the lock, which is open, under another name until it is closed, and the folder with it.
+                unlocked.callback(_remove_if_empty, part)
             raise
+
+
+def _remove_if_empty(folder: Path) -> None:
+    with suppress(OSError):
+        folder.rmdir()
 
 
 _locked: set[Path] = set()  # by this process, which its own lock would not stop
@@ -123,15 +135,22 @@ _locked: set[Path] = set()  # by this process, which its own lock would not stop
 
 @contextmanager
 def folder_locked(folder: Path, complaint: str) -> Iterator[None]:
-    """Keep `folder` for this caller; InputError(`complaint`) while another has it. The lock goes with its process."""
+    """Keep `folder` for this caller; InputError(`complaint`) while another has it. The lock goes with its process.
+
+    Where a file system has no locks (some mounts of NFS and Lustre) that is logged, and nothing keeps others away.
+    """
     key = folder.resolve()
     if key in _locked:  # closing the file once more would lose the lock
         raise InputError(complaint)
     with open(folder / LOCK_FILE, "w") as lock:
         try:
             fcntl.lockf(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)  # of this process, not of its copies
-        except OSError:
-            raise InputError(complaint) from None
+        except OSError as error:
+            if error.errno in (errno.EACCES, errno.EAGAIN):  # what POSIX has for a lock of another
+                raise InputError(complaint) from None
+            _log.warning(
+                "%s cannot be locked (%s): see to it that nothing else writes there.", folder, error
+            )
         _locked.add(key)
         try:
             yield

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import fcntl
 import os
 import resource
 import shutil
@@ -10,6 +12,7 @@ import sys
 import threading
 from collections.abc import Callable
 from pathlib import Path
+from unittest.mock import Mock
 
 import pytest
 from cases import TINY_RUN
@@ -19,6 +22,7 @@ from killing import Job, ended_with, survived
 
 from simgan_fast import Refiner, preset, resume, train
 from simgan_fast.data import packed_writer
+from simgan_fast.data.packed_writer import PackedWriter
 from simgan_fast.errors import InputError
 from simgan_fast.files import folder_locked, folder_written_whole
 from simgan_fast.training.logging import RunLog
@@ -129,6 +133,40 @@ def test_a_folder_is_made_by_one_at_a_time_and_begins_empty(tmp_path: Path) -> N
             pass
     assert [path.name for path in tmp_path.iterdir()] == ["out"]
     assert [path.name for path in (tmp_path / "out").iterdir()] == ["whole"]
+
+
+def test_what_nfs_keeps_for_an_open_lock_goes_too(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """NFS keeps a file that is open, under another name, when it is removed: its folder stays until it is closed."""
+    rmtree = shutil.rmtree
+
+    def remove_all_but_the_folder(folder: Path, *, ignore_errors: bool) -> None:
+        assert ignore_errors
+        rmtree(folder)
+        folder.mkdir()
+
+    monkeypatch.setattr("shutil.rmtree", remove_all_but_the_folder)
+    with (
+        pytest.raises(InputError, match="no image was added"),
+        PackedWriter(tmp_path / "out", (1, 2, 3), resume="job"),
+    ):
+        pass
+    with pytest.raises(InputError, match="a bad image"), PackedWriter(tmp_path / "out", (1, 2, 3)):
+        raise InputError("a bad image")
+    assert not list(tmp_path.iterdir())
+    assert "are kept" not in caplog.text
+
+
+@pytest.mark.parametrize("number", [errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP])
+def test_a_file_system_without_locks_is_no_other_process(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, number: int
+) -> None:
+    monkeypatch.setattr(fcntl, "lockf", Mock(side_effect=OSError(number, os.strerror(number))))
+    with folder_written_whole(tmp_path / "out") as folder:
+        (folder / "whole").touch()
+    assert [path.name for path in (tmp_path / "out").iterdir()] == ["whole"]
+    assert f"cannot be locked ([Errno {number}]" in caplog.text
 
 
 @pytest.mark.parametrize("more", [3, 4, 6])

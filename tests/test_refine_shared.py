@@ -185,6 +185,18 @@ def test_a_claim_is_taken_over_only_when_it_is_not_renewed(tmp_path: Path) -> No
     assert taken()
 
 
+def test_a_claim_that_is_removed_while_it_is_looked_at(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """NFS says that it is stale, where it goes between being opened and being asked for its time."""
+    (tmp_path / "shard.claim").touch()
+    stale = OSError(errno.ESTALE, "Stale file handle")
+    with monkeypatch.context() as patch:  # pytest asks too
+        patch.setattr("os.fstat", Mock(side_effect=stale))
+        with Claims(tmp_path, 60).held("shard") as ours:
+            assert not ours
+
+
 def test_what_is_gone_far_away(
     inputs: tuple[Path, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
