@@ -3,6 +3,7 @@
 python benchmarks/table.py [--chart]
 python benchmarks/table.py --avx2         the tables of cpu_avx2.json, of a machine without AVX-512
 python benchmarks/table.py --intel        the tables of cpu_intel.json, of an Intel Xeon
+python benchmarks/table.py --zen4         the tables of cpu_zen4.json, of an AMD EPYC of the generation before
 python benchmarks/table.py --processes    processes.json, as the table of docs/scaling.md
 python benchmarks/table.py --overheads    overheads.json, as the table of docs/performance.md
 """
@@ -100,7 +101,7 @@ def main() -> None:
             results = RESULTS / f"{option.removeprefix('--')}.json"
             print(printed(json.loads(results.read_text())["cases"]))
             return
-    others = [f"cpu_{name}.json" for name in ("avx2", "intel") if f"--{name}" in sys.argv]
+    others = [f"cpu_{name}.json" for name in ("avx2", "intel", "zen4") if f"--{name}" in sys.argv]
     name = others[0] if others else "cpu.json"
     content = json.loads((RESULTS / name).read_text())
     if "--chart" in sys.argv:
