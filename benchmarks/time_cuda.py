@@ -64,10 +64,9 @@ def cases(images: int, batch: int) -> list[Case]:
     ]
 
 
-def weight(shape: tuple[int, ...]) -> Tensor:
+def weight(shape: tuple[int, ...], scale: float = 0.2) -> Tensor:
     """Random, channels last where it has four dimensions."""
-    side = shape[-1] if len(shape) == 4 else 3
-    drawn = torch.randn(shape, device="cuda") * 0.6 / side / CHANNELS**0.5
+    drawn = torch.randn(shape, device="cuda") * scale / CHANNELS**0.5
     return drawn.contiguous(
         memory_format=torch.channels_last if drawn.ndim == 4 else torch.contiguous_format
     )
@@ -89,7 +88,7 @@ def refiner_body(
     x = x.contiguous(memory_format=torch.channels_last).requires_grad_(training)
 
     def parameter(*shape: int) -> Tensor:
-        return weight(shape).bfloat16().requires_grad_(training)
+        return weight(shape, 0.6 / side).bfloat16().requires_grad_(training)
 
     filters = (CHANNELS, CHANNELS, side, side)
     weights = [

@@ -73,6 +73,12 @@ def test_prepare_goes_on_where_a_disk_hung(
     said = (tmp_path / "log").read_text()
     assert "nothing came of 070.png or one of the 9 images after it for 0.5 seconds" in said
     assert len(list((tmp_path / ".out.part").glob("shard-*.arrow"))) == 3
+    with monkeypatch.context() as patch:  # and when what was seen before is looked at
+        hang = lambda _: (tmp_path / "pipe").read_text()  # noqa: E731
+        patch.setattr("simgan_fast.data.ingest.stamp_of", hang)
+        assert ended_with([*command, "--timeout", TIMEOUT], tmp_path / "again") == 2
+    said = (tmp_path / "again").read_text()
+    assert f"nothing came of what was seen of {images} before for 0.5 seconds" in said
     assert ended_with(command, tmp_path / "log") == 0
     prepare("folder", images, tmp_path / "undisturbed")
     one, other = (open_packed(path).info["digest"] for path in (out, tmp_path / "undisturbed"))

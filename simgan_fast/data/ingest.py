@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Generator, Iterator, Sequence
+from collections.abc import Generator, Iterable, Iterator, Sequence
 from contextlib import ExitStack, closing
 from functools import partial
 from itertools import islice
@@ -184,18 +184,22 @@ def _seen_before(writer: PackedWriter, reader: Reader) -> _Seen:
     """
     if writer.note is None:
         return _Seen()
-    done = writer.count + len(writer.rejects)
-    all_seen = shards = _Seen()
-    for sample in islice(reader, writer.note[0]):
+    done, samples, seen = writer.count + len(writer.rejects), iter(reader), _Seen()
+    with reading(f"what was seen of {reader.title} before"):
+        _look_at(islice(samples, done), seen)
+        in_shards = seen.copy()
+        _look_at(islice(samples, writer.note[0] - done), seen)
+    if seen.note == writer.note:
+        return in_shards
+    writer.begin_anew()
+    return _Seen()
+
+
+def _look_at(samples: Iterable[Sample], seen: _Seen) -> None:
+    for sample in samples:
         moved()
         file = item_of(sample)[0]
-        all_seen.add([sample], [stamp_of(file) if isinstance(file, str) else ""])
-        if all_seen.count == done:
-            shards = all_seen.copy()
-    if all_seen.note != writer.note:
-        writer.begin_anew()
-        return _Seen()
-    return shards
+        seen.add([sample], [stamp_of(file) if isinstance(file, str) else ""])
 
 
 def _rest(reader: Reader, done: int) -> Iterator[Sample]:

@@ -52,7 +52,8 @@ class Reader(Protocol):
 
     `labels`: how many numbers each label of every sample has. `pixel_labels`: those of them that
     are positions x0, y0, ... in pixels (the centre of the top-left pixel is (0, 0)). `title`: how
-    messages name the data set.
+    messages name the data set. Where each sample's image is a file of its own, by path, it may have
+    `beside_images`: the other files that it reads, which alone are then asked for changes before.
     """
 
     @property
