@@ -3,8 +3,8 @@
 #
 #     benchmarks/gpu.sh [FOLDER]      default: benchmarks/results/gpu
 #
-# Needs Python with torch and pytest, nvcc and g++; no network, cmake or pip. Each step's log and results are in FOLDER as
-# soon as it ends, so that what is there stays if it is stopped. It has not run on a GPU yet.
+# Needs Python with torch, numpy, safetensors, tqdm and pytest, nvcc and g++; no network, cmake or pip. Each step's log
+# and results are in FOLDER as soon as it ends, so that what is there stays if it is stopped. It has not run on a GPU yet.
 set -uo pipefail
 cd "$(dirname "$0")/.."
 out=$(realpath -m "${1:-benchmarks/results/gpu}")
@@ -34,9 +34,11 @@ export -f build
 export python PYTHONPATH=$PWD
 step build 240 bash -c build || exit 1
 # Without pyproject.toml, which asks for plugins.
-step tests 180 "$python" -m pytest -q -c /dev/null --rootdir=. -o pythonpath=tests -p no:cacheprovider tests/test_cuda_ops.py
+step tests 180 "$python" -m pytest -q -c /dev/null --rootdir=. -o pythonpath=tests -p no:cacheprovider tests/test_cuda_ops.py tests/test_graphs.py
 for tool in memcheck racecheck; do
   step "$tool" 60 compute-sanitizer --tool "$tool" --error-exitcode 9 "$python" benchmarks/time_cuda.py --small
 done
+step training 150 "$python" benchmarks/time_cuda.py --training --out "$out/training.json"
 step timings 240 "$python" benchmarks/time_cuda.py --out "$out/timings.json"
+tail -n 20 "$out/training.log"
 tail -n 30 "$out/timings.log"

@@ -2,7 +2,8 @@
 
 The residual blocks of the paper's refiners, of eyes and of hands, beside torch in the same type, bfloat16 in
 channels-last memory: eager, and compiled with max-autotune; and the whole refiner of eyes as it is trained, float32
-images and weights under autocast to bfloat16. Their results are compared first.
+images and weights under autocast to bfloat16. Their results are compared first. With --training the two updates of a
+training step instead, as the trainer does them, eager and recorded as CUDA graphs, networks and loss by each of these.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ import argparse
 import json
 import statistics
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from functools import partial
 from itertools import product
 from pathlib import Path
@@ -18,13 +20,20 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from simgan_fast.config import preset
+from simgan_fast.models import discriminator
+from simgan_fast.models import refiner as refiner_model
 from simgan_fast.ops import (
     gather_normalize,
     history_exchange,
     patch_cross_entropy,
+    patch_network,
     residual_blocks,
     residual_network,
 )
+from simgan_fast.training import losses
+from simgan_fast.training.algorithm import SimGAN
+from simgan_fast.training.graphs import WARM_UP, CudaGraphs
 
 CHANNELS, BLOCKS = 64, 4  # the paper's refiner of eyes
 TRAINS = {
@@ -184,6 +193,69 @@ def time_networks(small: bool) -> Iterator[dict[str, object]]:
             yield {"op": name, "impl": impl, "us": took, "TFLOP_per_s": rate}
 
 
+class OneBatch:
+    """A feed of always the same random images."""
+
+    position, seconds = 0, 0.0
+
+    def __init__(self, batch: int) -> None:
+        self.images = torch.rand(batch, 1, 35, 55, device="cuda") * 2 - 1
+
+    def next(self, count: int | None = None) -> Tensor:
+        return self.images[:count]
+
+
+@contextmanager
+def networks_by(impl: str) -> Iterator[None]:
+    """Let refiner, discriminator and loss run as `impl`; the history stays native."""
+    ops = {
+        (refiner_model, "residual_network"): residual_network,
+        (discriminator, "patch_network"): patch_network,
+        (losses, "patch_cross_entropy"): patch_cross_entropy,
+    }
+    try:
+        for (module, name), op in ops.items():
+            setattr(module, name, partial(op, impl=impl))
+        yield
+    finally:
+        for (module, name), op in ops.items():
+            setattr(module, name, op)
+
+
+def trainer(batch: int, recorded: bool, compiled: bool) -> SimGAN:
+    """Of the paper's refiner of eyes, in bfloat16; its history is full."""
+    config = preset("eyes", batch_size=batch, history=8 * batch)
+    graphs = CudaGraphs(torch.device("cuda", torch.cuda.current_device())) if recorded else None
+    feeds = OneBatch(batch), OneBatch(batch)
+    simgan = SimGAN(config, (1, 35, 55), *feeds, "cuda", precision="bfloat16", graphs=graphs)
+    assert simgan.history is not None
+    simgan.history.filled = len(simgan.history.images)
+    if compiled:
+        for model in (simgan.refiner, simgan.discriminator):
+            model.compile(mode="max-autotune-no-cudagraphs")
+    return simgan
+
+
+def time_training(small: bool) -> Iterator[dict[str, object]]:
+    """What the two updates of a training step take, images at hand."""
+    networks = {"native": ("auto", False), "reference": ("reference", False)}
+    if not small:
+        networks["compiled"] = ("reference", True)  # last: it compiles for minutes
+    for (name, (impl, compiled)), batch, recorded in product(
+        networks.items(), (4,) if small else (32, 512), (False, True)
+    ):
+        with networks_by(impl):
+            simgan = trainer(batch, recorded, compiled)
+            for update in (simgan.update_refiner, simgan.update_discriminator):
+                for _ in range(WARM_UP + 1):
+                    update()
+                took = microseconds(update, 1 if small else 30)
+                op = f"{update.__name__}, {batch}"
+                how = f"{name}, recorded" if recorded else name
+                print(f"{op:36}{how:21}{took:10.1f} us", flush=True)
+                yield {"op": op, "impl": how, "us": took}
+
+
 def microseconds(call: Callable[[], object], rounds: int) -> float:
     flush = torch.empty(256 << 20, dtype=torch.uint8, device="cuda")
     times = []
@@ -201,6 +273,7 @@ def microseconds(call: Callable[[], object], rounds: int) -> float:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--small", action="store_true", help="a few images, one round: sanitizers")
+    parser.add_argument("--training", action="store_true", help="the updates of a training step")
     parser.add_argument("--out", type=Path)
     options = parser.parse_args()
     results: list[dict[str, object]] = []
@@ -211,6 +284,10 @@ def main() -> None:
             facts = {"device": torch.cuda.get_device_name(), "torch": torch.__version__}
             options.out.write_text(json.dumps({**facts, "results": results}, indent=1))
 
+    if options.training:
+        for result in time_training(options.small):
+            keep(result)
+        return
     for name, moved, call in cases(*((40, 20) if options.small else (51200, 512))):
         for impl in ("native", "reference"):
             took = microseconds(lambda c=call, i=impl: c(i), 1 if options.small else 30)

@@ -7,7 +7,8 @@ import torch
 from simgan_fast import preset
 from simgan_fast.data.feed import ResidentFeed
 from simgan_fast.simulators import simulate_eyes
-from simgan_fast.training.algorithm import SimGAN, scalars
+from simgan_fast.training.algorithm import SimGAN
+from simgan_fast.training.metrics import scalars
 
 
 def eyes(domain: str) -> torch.Tensor:

@@ -9,8 +9,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-import tomli_w
-
 from simgan_fast.errors import InputError
 from simgan_fast.files import written_whole
 
@@ -19,6 +17,7 @@ if sys.version_info >= (3, 11):
 else:
     import tomli as tomllib
 
+PRECISIONS = ("auto", "float32", "bfloat16")  # `simgan_fast.precision` says what they mean
 RUN_FORMAT = 1  # raised when a run folder of an older version can no longer be continued
 
 
@@ -55,6 +54,7 @@ class TrainingConfig:
     adam_beta1: float = 0.5
     averaging: float = 0.99  # decay of the moving average of R's weights; 0 keeps the last
     flip: str = "off"  # "on": each drawn image is mirrored left to right with probability 1/2
+    precision: str = "auto"  # of the networks: "float32", or "bfloat16" on a GPU; "auto": there, for 8-bit images
     # the run
     seed: int = 0
     checkpoint_every: int = 100  # steps
@@ -98,6 +98,7 @@ _CHOICES: dict[str, tuple[Any, ...]] = {
     "adversarial": ("local", "global"),
     "optimizer": ("adam", "sgd"),
     "flip": ("off", "on"),
+    "precision": PRECISIONS,
     "select_by": ("none", "realism", "gaze"),
 }
 _LEAST: dict[str, float] = {
@@ -212,6 +213,8 @@ def _as_type_of(default: Any, name: str, value: Any) -> Any:
 
 def save_config(path: Path, config: TrainingConfig, data: Mapping[str, str]) -> None:
     """Write config.toml: the run's format, where its data lie, and its settings."""
+    import tomli_w  # not needed for networks and ops, and missing on the machine of benchmarks/gpu.sh
+
     document = {"format": RUN_FORMAT, "data": dict(data), "training": dataclasses.asdict(config)}
     with written_whole(path) as file:
         tomli_w.dump(document, file)

@@ -5,11 +5,16 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
+import pytest
 import torch
 from torch import Tensor
 
+from simgan_fast import _native
 from simgan_fast.models.refiner import Refiner
 from simgan_fast.ops import patch_network, residual_blocks, residual_network
+
+NO_GPU = "no GPU" if not torch.cuda.is_available() else _native.cuda_obstacle()
+needs_gpu = pytest.mark.skipif(NO_GPU is not None, reason=str(NO_GPU))
 
 # Maps [n, 2, h, w]: the eye discriminator's 9 x 14 at one image and at a batch, one patch (a global discriminator),
 # fewer patches than a vector, a multiple of sixteen, one more, more than one partial sum, and nothing.

@@ -11,6 +11,7 @@ import pytest
 import torch
 from cases import (
     EXCHANGES,
+    NO_GPU,
     PATCH_GRADIENT,
     PATCH_LOSS,
     PATCH_SHAPES,
@@ -18,6 +19,7 @@ from cases import (
     error,
     labels_of,
     logits_of,
+    needs_gpu,
 )
 from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.utils._python_dispatch import TorchDispatchMode
@@ -33,9 +35,6 @@ from simgan_fast.ops import (
     residual_blocks,
     residual_network,
 )
-
-NO_GPU = "no GPU" if not torch.cuda.is_available() else _native.cuda_obstacle()
-needs_gpu = pytest.mark.skipif(NO_GPU is not None, reason=str(NO_GPU))
 
 
 @pytest.fixture

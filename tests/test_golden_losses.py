@@ -16,7 +16,8 @@ from simgan_fast.ops import history_exchange as history_module
 from simgan_fast.ops import patch_cross_entropy as loss_module
 from simgan_fast.ops import residual_network as network_op
 from simgan_fast.training import history, losses
-from simgan_fast.training.algorithm import SimGAN, scalars
+from simgan_fast.training.algorithm import SimGAN
+from simgan_fast.training.metrics import scalars
 
 GOLDEN = Path(__file__).parent / "golden" / "losses.json"
 # Measured between the native and the reference path, one and two threads, and oneDNN's AVX2 and

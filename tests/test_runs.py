@@ -18,7 +18,7 @@ import torch
 from cases import TINY_RUN
 from safetensors.torch import load_file
 
-from simgan_fast import Refiner, preset, resume, train
+from simgan_fast import Refiner, preset, refine, refine_shared, resume, train
 from simgan_fast.data.feed import ResidentFeed, StreamFeed
 from simgan_fast.data.packed_writer import PackedWriter
 from simgan_fast.errors import InputError, TrainingDiverged
@@ -219,6 +219,17 @@ def test_resume_of_a_finished_run_changes_nothing(sets: tuple[Path, Path], tmp_p
 def finished_run(sets: tuple[Path, Path], run: Path) -> Path:
     train(*sets, run, preset("eyes", **{**SETTINGS, "steps": 2}))
     return sorted((run / "checkpoints").iterdir())[-1]
+
+
+def test_bfloat16_without_a_gpu_is_refused(sets: tuple[Path, Path], tmp_path: Path) -> None:
+    """Before anything is written, by training and by refining."""
+    with pytest.raises(InputError, match="name a GPU with --device cuda"):
+        train(*sets, tmp_path / "run", preset("eyes", **SETTINGS, precision="bfloat16"))
+    with pytest.raises(InputError, match="name a GPU with --device cuda"):
+        refine(Refiner(1, 8, 1), sets[0], tmp_path / "refined", precision="bfloat16")
+    with pytest.raises(InputError, match="name a GPU with --device cuda"):
+        refine_shared(Refiner(1, 8, 1), sets[0], tmp_path / "refined", precision="bfloat16")
+    assert {path.name for path in tmp_path.iterdir()} == {"synthetic", "real"}
 
 
 def test_half_a_checkpoint_is_refused(sets: tuple[Path, Path], tmp_path: Path) -> None:

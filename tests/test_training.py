@@ -11,8 +11,9 @@ from torch import Tensor
 
 from simgan_fast.config import TrainingConfig, preset
 from simgan_fast.models.discriminator import PatchDiscriminator
-from simgan_fast.training.algorithm import SimGAN, scalars
+from simgan_fast.training.algorithm import SimGAN
 from simgan_fast.training.losses import adversarial_loss, discriminator_loss, self_regularization
+from simgan_fast.training.metrics import scalars
 
 SHAPE = (1, 12, 16)
 

@@ -7,6 +7,7 @@ import os
 from typing import Any
 
 from simgan_fast.commands import add_format, command, image_size
+from simgan_fast.config import PRECISIONS
 from simgan_fast.errors import InputError
 
 
@@ -33,6 +34,12 @@ def add(commands: Any) -> None:
     )
     parser.add_argument("--device", default="cpu", help="torch device (default: %(default)s)")
     parser.add_argument(
+        "--precision",
+        choices=PRECISIONS,
+        default="auto",
+        help="what the refiner computes in; auto: bfloat16 on a GPU for 8-bit images, else float32",
+    )
+    parser.add_argument(
         "--shared",
         action="store_true",
         help="do a share of it, beside all processes with the same arguments; wants packed sets (--format arrow); "
@@ -47,7 +54,8 @@ def run(arguments: argparse.Namespace) -> None:
     from simgan_fast.jobs.refine import refine
 
     options = {
-        name: getattr(arguments, name) for name in ("format", "size", "batch_size", "device")
+        name: getattr(arguments, name)
+        for name in ("format", "size", "batch_size", "device", "precision")
     }
     result = refine(arguments.refiner, arguments.source, arguments.out, **options)
     print(
@@ -70,5 +78,6 @@ def _run_shared(arguments: argparse.Namespace) -> None:
         arguments.out,
         batch_size=arguments.batch_size,
         device=device_of_process(arguments.device),
+        precision=arguments.precision,
     )
     print(f"{arguments.out} is done; {result.images} images of it by this process")

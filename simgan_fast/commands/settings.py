@@ -32,6 +32,7 @@ SETTINGS_HELP = {
     "adam_beta1": "first-moment decay of Adam",
     "averaging": "decay of the moving average of the refiner's weights that is kept; 0: the last weights",
     "flip": "on or off: mirror each drawn image left to right, or not, at random",
+    "precision": "auto, float32, or bfloat16 on a GPU; auto takes it there for 8-bit images",
     "seed": "of everything random",
     "checkpoint_every": "updates between checkpoints",
     "log_every": "updates between rows of metrics.csv",

@@ -39,6 +39,7 @@ from simgan_fast.jobs.refine import (
     require_channels,
 )
 from simgan_fast.models.refiner import Refiner, read_refiner
+from simgan_fast.precision import chosen_precision
 from simgan_fast.progress import Progress
 
 LEASE = 60.0  # seconds
@@ -55,6 +56,7 @@ def refine_shared(
     *,
     batch_size: int = 64,
     device: str = "cpu",
+    precision: str = "auto",
     lease: float = LEASE,
 ) -> RefineResult:
     """Do a share of refining the packed set `source` into the packed set `out`, and return when all of it is done.
@@ -66,7 +68,7 @@ def refine_shared(
     the set was made from.
 
     Args:
-        refiner, batch_size, device: as `refine` has them.
+        refiner, batch_size, device, precision: as `refine` has them.
         source: a packed set.
         out: a new folder, on a file system that all processes see.
         lease: seconds without a sign of life after which the shard of another process is taken over.
@@ -82,13 +84,14 @@ def refine_shared(
         raise InputError(f"lease is {lease}: it must be more than 0 seconds.")
     images, out = open_packed(source), Path(out)
     require_channels(refiner, images, source)
-    job = _job(refiner, images, batch_size)
+    precision = chosen_precision(precision, device, images.dtype)
+    job = _job(refiner, images, batch_size, precision)
     key = hashlib.sha256(json.dumps(job).encode()).hexdigest()[:16]
     work = out.with_name(f".{out.name}.{key}.part")  # other arguments, another folder
     with _unless_finished(out):
         require_absent_or_empty(out)
         work.mkdir(parents=True, exist_ok=True)
-    share = _Share(refiner, images, work, batch_size, device)
+    share = _Share(refiner, images, work, batch_size, device, precision)
     began = time.monotonic()
     with Progress(len(images), "image", "refine") as progress:
         claims = Claims(work, lease)
@@ -112,10 +115,16 @@ class _Share:
     """What one process makes of the set: shard i as a packed set of its own, `folder(i)`."""
 
     def __init__(
-        self, refiner: Refiner, images: PackedSet, work: Path, batch_size: int, device: str
+        self,
+        refiner: Refiner,
+        images: PackedSet,
+        work: Path,
+        batch_size: int,
+        device: str,
+        precision: str,
     ) -> None:
         self.refiner, self.images, self.work = refiner, images, work
-        self.batch_size, self.device = batch_size, device
+        self.batch_size, self.device, self.precision = batch_size, device, precision
         self.full = images_per_shard(images.shape, images.dtype)
         self.shards = -(-len(images) // self.full)
         self.done, self.change = 0, 0.0
@@ -149,6 +158,7 @@ class _Share:
                 images,
                 self.batch_size,
                 self.device,
+                self.precision,
                 start=first - first % self.batch_size,
                 stop=last,
             )
@@ -285,7 +295,7 @@ def _link(file: Path, to: Path) -> None:
             shutil.copyfileobj(stream, sink)
 
 
-def _job(refiner: Refiner, images: PackedSet, batch_size: int) -> dict[str, Any]:
+def _job(refiner: Refiner, images: PackedSet, batch_size: int, precision: str) -> dict[str, Any]:
     """What the output depends on."""
     weights = {name: tensor.cpu().contiguous() for name, tensor in refiner.state_dict().items()}
     return {
@@ -293,6 +303,7 @@ def _job(refiner: Refiner, images: PackedSet, batch_size: int) -> dict[str, Any]
         "weights_sha256": hashlib.sha256(save(weights)).hexdigest(),
         "source_digest": images.info["digest"],
         "batch_size": batch_size,
+        "precision": precision,
         "images_per_shard": images_per_shard(images.shape, images.dtype),
     }
 

@@ -23,8 +23,10 @@ from simgan_fast.jobs.selection import held_out, open_selection
 from simgan_fast.memory import free_memory
 from simgan_fast.models.refiner import Refiner
 from simgan_fast.ops import gather_normalize, release_memory
+from simgan_fast.precision import chosen_precision
 from simgan_fast.progress import say
 from simgan_fast.training.algorithm import SimGAN
+from simgan_fast.training.graphs import graphs_for
 from simgan_fast.training.processes import ALONE, Processes, processes_of, under_torchrun
 from simgan_fast.training.run import Run
 from simgan_fast.training.selection import Selection, best_of
@@ -84,6 +86,7 @@ def train(
     config, out = config or TrainingConfig(), Path(out)
     device = device_of_process(device)
     usable_device(device)
+    chosen_precision(config.precision, device, "uint8")  # InputError where there is no such
     if feed not in ("auto", *FEEDS):
         raise InputError(f"feed is {feed!r}: want one of auto, {', '.join(FEEDS)}.")
     with processes_of(device) as processes:
@@ -279,7 +282,11 @@ def _new_run(
         for images, stream in ((synthetic, SYNTHETIC_STREAM), (real, REAL_STREAM))
     ]
     samples = (_samples(synthetic, device), _samples(real, device))
-    simgan = SimGAN(config, synthetic.shape, feeds[0], feeds[1], device, processes)
+    precision = chosen_precision(config.precision, device, synthetic.dtype)
+    graphs = graphs_for(torch.device(device), processes.world)
+    simgan = SimGAN(
+        config, synthetic.shape, feeds[0], feeds[1], device, processes, precision, graphs
+    )
     return Run(out, simgan, samples)
 
 

@@ -16,15 +16,15 @@ from simgan_fast.models.discriminator import (
     GlobalDiscriminator,
     HandPatchDiscriminator,
     PatchDiscriminator,
-    probability_refined,
 )
 from simgan_fast.models.refiner import Refiner
+from simgan_fast.precision import computing_in
+from simgan_fast.training.graphs import GraphedUpdate, Graphs
 from simgan_fast.training.history import History, SharedHistory
 from simgan_fast.training.losses import adversarial_loss, discriminator_loss, self_regularization
+from simgan_fast.training.metrics import Metrics, decisions, spread
 from simgan_fast.training.processes import ALONE, Group, Processes
 
-# Name to a detached scalar, or to a function that computes it: done (and synchronised) only when logged.
-Metrics = dict[str, Tensor | Callable[[], Tensor]]
 Discriminator = PatchDiscriminator | HandPatchDiscriminator
 
 DROP = 0.25  # of the learning rates: 0.0002 to 0.00005 (paper, appendix)
@@ -49,6 +49,9 @@ class SimGAN:
 
     Where several `processes` train together each has a SimGAN, whose feeds give it its share of every mini-batch:
     the updates are those of one process to rounding.
+
+    precision: "float32" or "bfloat16", what the networks compute in; weights, losses and history are float32.
+    graphs: what records updates, which are replayed then; on a GPU, and of one process.
     """
 
     def __init__(
@@ -59,19 +62,28 @@ class SimGAN:
         real: Feed,
         device: str = "cpu",
         processes: Processes = ALONE,
+        precision: str = "float32",
+        graphs: Graphs | None = None,
     ) -> None:
         self.config, self.synthetic, self.real = config, synthetic, real
-        self.processes = processes
+        self.processes, self.precision, self.device = processes, precision, torch.device(device)
         self.refiner, self.discriminator = make_models(config, shape)
         for model in (self.refiner, self.discriminator):
             model.to(device=device, memory_format=torch.channels_last)  # type: ignore[call-overload]
         # Moving average of R's weights: what a run keeps.
         self.averaged = copy.deepcopy(self.refiner)
-        self.refiner_optimizer = make_optimizer(config, self.refiner, config.learning_rate)
-        self.discriminator_optimizer = make_optimizer(
-            config, self.discriminator, config.discriminator_learning_rate
+        rates = (config.learning_rate, config.discriminator_learning_rate)
+        self.refiner_optimizer, self.discriminator_optimizer = (
+            make_optimizer(config, model, rate, self.device)
+            for model, rate in zip((self.refiner, self.discriminator), rates, strict=True)
         )
         self.history = make_history(config, shape, device, processes)
+
+        def recorded(update: Callable[..., Metrics]) -> Callable[..., Metrics]:
+            return update if graphs is None else GraphedUpdate(update, graphs)
+
+        self._recorded_refiner = recorded(self.learn_to_refine)
+        self._recorded_discriminator = recorded(self.learn_to_tell)
 
     def step(self) -> Metrics:
         """K_g updates of the refiner, then K_d updates of the discriminator."""
@@ -89,13 +101,25 @@ class SimGAN:
             (self.refiner_optimizer, self.config.learning_rate),
             (self.discriminator_optimizer, self.config.discriminator_learning_rate),
         ):
-            optimizer.param_groups[0]["lr"] = rate * DROP if dropped else rate
+            set_learning_rate(optimizer, rate * DROP if dropped else rate)
 
     def update_refiner(self) -> Metrics:
         """One optimiser step on L_R = -log(1 - D(R(x))) + lambda |R(x) - x| (equation 4)."""
-        synthetic = self.synthetic.next()
-        refined = self.refiner(synthetic)
-        with frozen(self.discriminator):
+        return self._recorded_refiner(self.synthetic.next())
+
+    def update_discriminator(self) -> Metrics:
+        """One optimiser step on L_D (equation 2): half of the refined images are fresh, half are history."""
+        if self.history is None:
+            return self._recorded_discriminator(self.synthetic.next(), self.real.next())
+        fresh = self.synthetic.next(self.processes.share(self.config.batch_size // 2))
+        filling = not self.history.full  # it counts in Python then, which no record does
+        update = self.learn_to_tell if filling else self._recorded_discriminator
+        return update(fresh, self.real.next())
+
+    def learn_to_refine(self, synthetic: Tensor) -> Metrics:
+        """`update_refiner` by these images."""
+        with computing_in(self.precision, self.device), frozen(self.discriminator):
+            refined = self.refiner(synthetic).float()
             adversarial = adversarial_loss(self.discriminator(refined))
         regularization = self_regularization(refined, synthetic)
         loss = adversarial + self.config.self_regularization * regularization
@@ -108,29 +132,27 @@ class SimGAN:
             **spread(refined.detach(), synthetic),
         }
 
-    def update_discriminator(self) -> Metrics:
-        """One optimiser step on L_D (equation 2): half of the refined images are fresh, half are history."""
-        real = self.real.next()
-        refined = self.refined_batch()
-        logits = self.discriminator(torch.cat([refined, real]))
-        logits_refined, logits_real = logits.split([len(refined), len(real)])
-        loss = discriminator_loss(logits_refined, logits_real)
+    def learn_to_tell(self, synthetic: Tensor, real: Tensor) -> Metrics:
+        """`update_discriminator` by these images, of which the refined ones join the history."""
+        with computing_in(self.precision, self.device):
+            refined = self.refined_batch(synthetic)
+            logits = self.discriminator(torch.cat([refined, real]))
+            logits_refined, logits_real = logits.split([len(refined), len(real)])
+            loss = discriminator_loss(logits_refined, logits_real)
         self._update(self.discriminator_optimizer, loss)
         return {"loss_discriminator": loss.detach(), **decisions(logits_refined, logits_real)}
 
     @torch.no_grad()
-    def refined_batch(self) -> Tensor:
+    def refined_batch(self, synthetic: Tensor) -> Tensor:
         """b refined images for the discriminator: b/2 fresh and b/2 from the history, or b fresh where it is off."""
-        if self.history is None:
-            refined: Tensor = self.refiner(self.synthetic.next())
-            return refined
-        fresh = self.refiner(self.synthetic.next(self.processes.share(self.config.batch_size // 2)))
-        return torch.cat([fresh, self.history.exchange(fresh)])
+        fresh: Tensor = self.refiner(synthetic).float()
+        return fresh if self.history is None else torch.cat([fresh, self.history.exchange(fresh)])
 
     def pretrain_refiner(self) -> Metrics:
         """One update with the self-regularisation alone (paper 3.1: 1,000 of them)."""
         synthetic = self.synthetic.next()
-        refined = self.refiner(synthetic)
+        with computing_in(self.precision, self.device):
+            refined = self.refiner(synthetic).float()
         loss = self_regularization(refined, synthetic)
         self._update(self.refiner_optimizer, loss)
         follow(self.averaged, self.refiner, self.config.averaging)
@@ -166,12 +188,34 @@ def make_models(
         return refiner, kind(channels, config.padding_mode)
 
 
-def make_optimizer(config: TrainingConfig, model: nn.Module, learning_rate: float) -> Optimizer:
-    """Adam or plain SGD over the parameters of `model`, in torch's fused form."""
+def make_optimizer(
+    config: TrainingConfig, model: nn.Module, learning_rate: float, device: torch.device
+) -> Optimizer:
+    """Adam or plain SGD over the parameters of `model`, in torch's fused form.
+
+    On a GPU the learning rate lies there too: a recorded step reads it, where a number would be part of the record.
+    """
+    on_gpu = device.type == "cuda"
+    optimizer: Optimizer
     if config.optimizer == "sgd":
-        return SGD(model.parameters(), learning_rate, fused=True)
-    betas = (config.adam_beta1, 0.999)
-    return Adam(model.parameters(), learning_rate, betas=betas, fused=True)
+        optimizer = SGD(model.parameters(), learning_rate, fused=True)
+    else:
+        betas = (config.adam_beta1, 0.999)
+        optimizer = Adam(
+            model.parameters(), learning_rate, betas=betas, fused=True, capturable=on_gpu
+        )
+    if on_gpu:
+        optimizer.param_groups[0]["lr"] = torch.tensor(learning_rate, device=device)
+    return optimizer
+
+
+def set_learning_rate(optimizer: Optimizer, rate: float) -> None:
+    """Of the only group of parameters; where it is a tensor, in its place."""
+    group = optimizer.param_groups[0]
+    if isinstance(group["lr"], Tensor):
+        group["lr"].fill_(rate)
+    else:
+        group["lr"] = rate
 
 
 def make_history(
@@ -204,29 +248,3 @@ def frozen(model: nn.Module) -> Iterator[None]:
     finally:
         for parameter in model.parameters():
             parameter.requires_grad_(True)
-
-
-def spread(refined: Tensor, synthetic: Tensor) -> Metrics:
-    """How far refining moves pixels, and how different the images of a batch still are from one another."""
-    return {
-        "mean_abs_change": lambda: (refined - synthetic).abs().mean(),
-        "diversity": lambda: refined.std(0).mean() / synthetic.std(0).mean().clamp(min=1e-6),
-    }
-
-
-def decisions(logits_refined: Tensor, logits_real: Tensor) -> Metrics:
-    """Shares of patches judged rightly, and how much the discriminator's probability varies over patches."""
-    refined, real = logits_refined.detach(), logits_real.detach()
-    both = (refined, real)
-    return {
-        "accuracy_refined": lambda: (probability_refined(refined) > 0.5).float().mean(),
-        "accuracy_real": lambda: (probability_refined(real) <= 0.5).float().mean(),
-        "decision_spread": lambda: torch.cat(
-            [probability_refined(logits).flatten() for logits in both]
-        ).std(),
-    }
-
-
-def scalars(metrics: Metrics) -> dict[str, float]:
-    """Metrics as plain numbers."""
-    return {name: float(value() if callable(value) else value) for name, value in metrics.items()}

@@ -19,9 +19,10 @@ from simgan_fast.files import folder_locked, remove_leftovers
 from simgan_fast.models.refiner import Refiner
 from simgan_fast.progress import Progress, say
 from simgan_fast.signals import handled_by
-from simgan_fast.training.algorithm import Metrics, SimGAN, scalars
+from simgan_fast.training.algorithm import SimGAN
 from simgan_fast.training.diagnostics import Diagnostics, require_finite_weights
 from simgan_fast.training.logging import NoLog, RunLog, sample_rows
+from simgan_fast.training.metrics import Metrics, scalars
 from simgan_fast.training.selection import Selection
 from simgan_fast.training.state import Done, save_checkpoint
 
