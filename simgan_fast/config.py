@@ -18,6 +18,7 @@ else:
     import tomli as tomllib
 
 PRECISIONS = ("auto", "float32", "bfloat16")  # `simgan_fast.precision` says what they mean
+FEATURE_TRANSFORMS = ("identity", "derivatives")  # psi: `simgan_fast.training.losses`
 RUN_FORMAT = 1  # raised when a run folder of an older version can no longer be continued
 
 
@@ -25,7 +26,7 @@ RUN_FORMAT = 1  # raised when a run folder of an older version can no longer be 
 class TrainingConfig:
     """Settings of one training run; the defaults are those of the preset `eyes`.
 
-    Losses are in the paper's convention: cross-entropy summed over patches, |R(x) - x| summed over
+    Losses are in the paper's convention: cross-entropy summed over patches, |psi(R(x)) - psi(x)| summed over
     pixels, both for images in [-1, 1] and averaged over the images of a mini-batch, so
     `self_regularization` is the paper's lambda.
     """
@@ -46,6 +47,9 @@ class TrainingConfig:
     refiner_pretraining: int = 60  # updates with self-regularisation only
     discriminator_pretraining: int = 50
     self_regularization: float = 0.2  # lambda
+    feature_transform: str = (
+        "identity"  # psi (paper 2.1): what of the images it holds, or their "derivatives"
+    )
     history: int = 512  # B, refined images kept (paper 2.3); 0 turns the history off
     optimizer: str = "adam"  # "adam" or "sgd"
     learning_rate: float = 2e-4  # of the refiner
@@ -96,6 +100,7 @@ _CHOICES: dict[str, tuple[Any, ...]] = {
     "initialization": ("identity", "default"),
     "discriminator": ("eyes", "hands"),
     "adversarial": ("local", "global"),
+    "feature_transform": FEATURE_TRANSFORMS,
     "optimizer": ("adam", "sgd"),
     "flip": ("off", "on"),
     "precision": PRECISIONS,

@@ -141,6 +141,30 @@ def test_defect_5_each_update_leaves_the_other_network_alone() -> None:
 def test_defect_10_losses_are_in_the_papers_units() -> None:
     refined, synthetic = torch.zeros(3, 1, 35, 55), torch.full((3, 1, 35, 55), 0.5)
     assert float(self_regularization(refined, synthetic)) == pytest.approx(0.5 * 35 * 55)
+
+
+def test_derivatives_are_those_of_the_change_in_y_and_in_x() -> None:
+    """A step of 0.5 down a column and a slope of 0.1 across, on two channels; light that is alike costs nothing."""
+    synthetic = torch.rand(3, 2, 4, 5)
+    change = torch.zeros(4, 5)
+    change[2:] += 0.5
+    change += 0.1 * torch.arange(5)
+    expected = 2 * (5 * 0.5 + 4 * 4 * 0.1)
+    found = self_regularization(synthetic + change, synthetic, "derivatives")
+    torch.testing.assert_close(found, torch.tensor(expected))
+    found = self_regularization(synthetic - 0.3, synthetic, "derivatives")
+    torch.testing.assert_close(found, torch.tensor(0.0), atol=1e-4, rtol=0)
+
+
+@pytest.mark.parametrize("transform", ["identity", "derivatives"])
+def test_the_refiner_learns_by_the_feature_transform_of_its_settings(transform: str) -> None:
+    simgan = small_simgan(feature_transform=transform)
+    images = CountingFeed(8, 3).next()
+    refined = simgan.refiner(images).detach()
+    expected = self_regularization(refined, images, transform)
+    found = simgan.learn_to_refine(images)["self_regularization"]
+    assert isinstance(found, Tensor)
+    torch.testing.assert_close(found, expected)
     logits = torch.zeros(3, 2, 9, 14)
     patches = 9 * 14
     log2 = float(torch.log(torch.tensor(2.0)))

@@ -24,6 +24,7 @@ SETTINGS_HELP = {
     "refiner_pretraining": "updates of the refiner alone, to begin with",
     "discriminator_pretraining": "updates of the discriminator alone, after that",
     "self_regularization": "lambda, in the paper's units: sums over patches and pixels, images in [-1, 1]",
+    "feature_transform": "psi, what lambda holds: pixels (identity), or their derivatives, which let light change",
     "history": "refined images kept for the discriminator, or 'off'",
     "optimizer": "adam or sgd",
     "learning_rate": "of the refiner",

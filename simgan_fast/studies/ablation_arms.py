@@ -6,12 +6,13 @@ import dataclasses
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from simgan_fast.config import TrainingConfig
+from simgan_fast.config import FEATURE_TRANSFORMS, TrainingConfig
 from simgan_fast.errors import InputError
 
 GROUPS = {
     "loss": "Local or global adversarial loss (figure 8)",
     "history": "With and without a history (figure 9)",
+    "psi": "Feature transform of the self-regularisation (equation 4)",
     "lambda": "lambda, in the paper's units",
     "kg": "K_g, updates of R per step, with equally many updates of R",
 }
@@ -40,6 +41,7 @@ def ablation_arms(
     loss: the other discriminator. A global one gives one cross-entropy per image where the local one sums
         ceil(h / 4) * ceil(w / 4), so lambda is divided, or multiplied, by that: the balance stays.
     history: none, or 512 images where `base` has none.
+    psi: pixels as they are, or their derivatives, with the same lambda.
     lambda: `lambdas`, by default a quarter, half, once, twice and four times that of `base`.
     kg: K_g of `base`, 2 and 50, with fewer steps as K_g is larger, so that R has as many updates.
 
@@ -55,6 +57,7 @@ def ablation_arms(
     rows = {
         "loss": _losses(base, image_size),
         "history": _histories(base),
+        "psi": _transforms(base),
         "lambda": _lambdas(base, lambdas),
         "kg": _refiner_updates(base),
     }
@@ -86,6 +89,10 @@ def _histories(base: TrainingConfig) -> Mapping[str, TrainingConfig]:
     without = dataclasses.replace(base, history=0)
     kept = base if base.history else dataclasses.replace(base, history=HISTORY)
     return {"history": kept, "no history": without}
+
+
+def _transforms(base: TrainingConfig) -> Mapping[str, TrainingConfig]:
+    return {name: dataclasses.replace(base, feature_transform=name) for name in FEATURE_TRANSFORMS}
 
 
 def _lambdas(base: TrainingConfig, lambdas: Sequence[float] | None) -> Mapping[str, TrainingConfig]:

@@ -41,7 +41,8 @@ def notes(results: Mapping[str, Any]) -> list[str]:
     refiner, seeds = results["refiner"], len(results["seeds"])
     images = f"{results['images']} synthetic, {results['test_images']} test images"
     settings = (
-        f"{refiner['adversarial']} loss, history {refiner['history']}, lambda {refiner['self_regularization']:g}, "
+        f"{refiner['adversarial']} loss, history {refiner['history']}, lambda {refiner['self_regularization']:g} of "
+        f"{'pixels' if refiner['feature_transform'] == 'identity' else refiner['feature_transform']}, "
         f"K_g {refiner['refiner_updates']}, {refiner['steps']} steps of {refiner['batch_size']} images, "
         f"width {refiner['width']}"
     )

@@ -104,7 +104,7 @@ class SimGAN:
             set_learning_rate(optimizer, rate * DROP if dropped else rate)
 
     def update_refiner(self) -> Metrics:
-        """One optimiser step on L_R = -log(1 - D(R(x))) + lambda |R(x) - x| (equation 4)."""
+        """One optimiser step on L_R = -log(1 - D(R(x))) + lambda |psi(R(x)) - psi(x)| (equation 4)."""
         return self._recorded_refiner(self.synthetic.next())
 
     def update_discriminator(self) -> Metrics:
@@ -121,7 +121,7 @@ class SimGAN:
         with computing_in(self.precision, self.device), frozen(self.discriminator):
             refined = self.refiner(synthetic).float()
             adversarial = adversarial_loss(self.discriminator(refined))
-        regularization = self_regularization(refined, synthetic)
+        regularization = self_regularization(refined, synthetic, self.config.feature_transform)
         loss = adversarial + self.config.self_regularization * regularization
         self._update(self.refiner_optimizer, loss)
         follow(self.averaged, self.refiner, self.config.averaging)
@@ -149,7 +149,7 @@ class SimGAN:
         return fresh if self.history is None else torch.cat([fresh, self.history.exchange(fresh)])
 
     def pretrain_refiner(self) -> Metrics:
-        """One update with the self-regularisation alone (paper 3.1: 1,000 of them)."""
+        """One update with the self-regularisation alone, that of pixels (paper 3.1: 1,000 of them)."""
         synthetic = self.synthetic.next()
         with computing_in(self.precision, self.device):
             refined = self.refiner(synthetic).float()

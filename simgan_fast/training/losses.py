@@ -9,9 +9,19 @@ from simgan_fast.ops.patch_cross_entropy import patch_cross_entropy
 REAL, REFINED = 0, 1  # class indices of the discriminator's logits
 
 
-def self_regularization(refined: Tensor, synthetic: Tensor) -> Tensor:
-    """||R(x) - x||_1 of equation 4: |difference| summed over the pixels, mean over images [n, c, h, w]."""
-    return (refined - synthetic).abs().sum() / refined.shape[0]
+def self_regularization(
+    refined: Tensor, synthetic: Tensor, feature_transform: str = "identity"
+) -> Tensor:
+    """||psi(R(x)) - psi(x)||_1 of equation 4, summed over an image, mean over images [n, c, h, w].
+
+    feature_transform: psi, both of which the paper names (2.1). "identity": the pixels. "derivatives": differences of
+    neighbours in y and in x, so that edges stay where they are, and light that changes smoothly costs next to nothing.
+    """
+    change = refined - synthetic
+    if feature_transform == "derivatives":
+        down, across = change.diff(dim=2), change.diff(dim=3)
+        return (down.abs().sum() + across.abs().sum()) / refined.shape[0]
+    return change.abs().sum() / refined.shape[0]
 
 
 def adversarial_loss(logits: Tensor) -> Tensor:
