@@ -46,10 +46,8 @@ class TrainingConfig:
     discriminator_updates: int = 1  # K_d
     refiner_pretraining: int = 60  # updates with self-regularisation only
     discriminator_pretraining: int = 50
-    self_regularization: float = 0.2  # lambda
-    feature_transform: str = (
-        "identity"  # psi (paper 2.1): what of the images it holds, or their "derivatives"
-    )
+    self_regularization: float = 0.4  # lambda
+    feature_transform: str = "derivatives"  # psi (paper 2.1): of what lambda holds; or "identity"
     history: int = 512  # B, refined images kept (paper 2.3); 0 turns the history off
     optimizer: str = "adam"  # "adam" or "sgd"
     learning_rate: float = 2e-4  # of the refiner
@@ -141,6 +139,7 @@ _PAPER = TrainingConfig(
     refiner_pretraining=1000,
     discriminator_pretraining=200,
     self_regularization=0.01,
+    feature_transform="identity",
     history=51_200,
     optimizer="sgd",
     learning_rate=1e-3,
@@ -180,6 +179,7 @@ PRESETS: dict[str, TrainingConfig] = {
         refiner_pretraining=10,
         discriminator_pretraining=60,
         self_regularization=0.05,
+        feature_transform="identity",
         learning_rate=4e-4,
         discriminator_learning_rate=2.5e-4,
         learning_rate_drop=900,

@@ -38,22 +38,23 @@ def test_an_arm_differs_in_one_thing() -> None:
     arms = ablation_arms(BASE, SIZE)
     assert {arm: changed(config) for arm, config in arms.configs.items()} == {
         "base": {},
-        "global": {"adversarial": "global", "self_regularization": pytest.approx(0.2 / (9 * 14))},
+        "global": {"adversarial": "global", "self_regularization": pytest.approx(0.4 / (9 * 14))},
         "no-history": {"history": 0},
-        "lambda-0.05": {"self_regularization": 0.05},
+        "identity": {"feature_transform": "identity"},
         "lambda-0.1": {"self_regularization": 0.1},
-        "lambda-0.4": {"self_regularization": 0.4},
+        "lambda-0.2": {"self_regularization": 0.2},
         "lambda-0.8": {"self_regularization": 0.8},
+        "lambda-1.6": {"self_regularization": 1.6},
         "K_g-2": {"refiner_updates": 2, "steps": 1500},
         "K_g-50": {"refiner_updates": 50, "steps": 60},
     }
-    assert arms.groups["lambda"]["lambda 0.2"] == arms.groups["kg"]["K_g 1"] == "base"
+    assert arms.groups["lambda"]["lambda 0.4"] == arms.groups["kg"]["K_g 1"] == "base"
 
 
 def test_arms_of_another_base() -> None:
     base = dataclasses.replace(BASE, adversarial="global", history=0, refiner_updates=2)
     arms = ablation_arms(base, SIZE, ["loss", "history", "kg"])
-    assert arms.configs["local"].self_regularization == pytest.approx(0.2 * 9 * 14)
+    assert arms.configs["local"].self_regularization == pytest.approx(0.4 * 9 * 14)
     assert arms.groups["history"] == {"history": "history", "no history": "base"}
     assert arms.configs["history"].history == 512
     assert list(arms.groups["kg"].values()) == ["base", "K_g-50"]

@@ -47,7 +47,7 @@ def ablation_arms(
 
     >>> arms = ablation_arms(TrainingConfig(), (35, 55))
     >>> arms.groups["loss"], round(arms.configs["global"].self_regularization, 5)
-    ({'local': 'base', 'global': 'global'}, 0.00159)
+    ({'local': 'base', 'global': 'global'}, 0.00317)
     """
     unknown = [group for group in groups if group not in GROUPS]
     if unknown or not groups:
