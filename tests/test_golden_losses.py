@@ -10,6 +10,7 @@ import pytest
 import torch
 
 from simgan_fast import preset
+from simgan_fast.config import FEATURE_TRANSFORMS
 from simgan_fast.data.feed import ResidentFeed
 from simgan_fast.models import refiner
 from simgan_fast.ops import history_exchange as history_module
@@ -25,16 +26,16 @@ GOLDEN = Path(__file__).parent / "golden" / "losses.json"
 TOLERANCE = 2e-5
 
 
-def ten_losses() -> list[list[float]]:
+def ten_losses(transform: str) -> list[list[float]]:
     """(refiner's loss, discriminator's loss) of ten steps on pseudo-random images."""
     random = np.random.default_rng(7)
     sets = [
         torch.from_numpy(random.integers(low, low + 128, (24, 1, 16, 20)).astype(np.uint8))
         for low in (0, 128)
     ]
-    config = preset(
-        "eyes", width=8, blocks=2, batch_size=8, history=16, learning_rate=1e-3, seed=11
-    )
+    small = {"width": 8, "blocks": 2, "batch_size": 8, "history": 16}
+    by = {"self_regularization": 0.2, "feature_transform": transform, "learning_rate": 1e-3}
+    config = preset("eyes", **small, **by, seed=11)
     feeds = [
         ResidentFeed(images, 8, seed=11, stream=stream) for stream, images in enumerate(sets, 16)
     ]
@@ -43,8 +44,9 @@ def ten_losses() -> list[list[float]]:
     return [[row["loss_refiner"], row["loss_discriminator"]] for row in rows]
 
 
+@pytest.mark.parametrize("transform", FEATURE_TRANSFORMS)
 @pytest.mark.parametrize("impl", ["native", "reference"])
-def test_ten_golden_losses(impl: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_ten_golden_losses(impl: str, transform: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(
         losses,
         "patch_cross_entropy",
@@ -60,9 +62,10 @@ def test_ten_golden_losses(impl: str, monkeypatch: pytest.MonkeyPatch) -> None:
         "residual_network",
         lambda *given, **named: network_op(*given, **named, impl=impl),
     )
-    golden = json.loads(GOLDEN.read_text())
-    np.testing.assert_allclose(ten_losses(), golden, rtol=TOLERANCE)
+    golden = json.loads(GOLDEN.read_text())[transform]
+    np.testing.assert_allclose(ten_losses(transform), golden, rtol=TOLERANCE)
 
 
 if __name__ == "__main__":  # python tests/test_golden_losses.py writes them anew
-    GOLDEN.write_text(json.dumps(ten_losses(), indent=1) + "\n")
+    found = {transform: ten_losses(transform) for transform in FEATURE_TRANSFORMS}
+    GOLDEN.write_text(json.dumps(found, indent=1) + "\n")
