@@ -3,15 +3,19 @@
 pytest benchmarks/bench_refiner.py -s [--write-results] [--threads 1,2] [--batches 1,32,128]
 
 The networks are the paper's (64 channels, 4 blocks, 35 x 55, zero padding, which all peers do best with), in float32
-everywhere. Every peer's output is compared with plain PyTorch's before it is timed; all candidates are timed
-in shuffled rounds of one run, with the processor's multiply-add peak as one of them.
+everywhere. Every peer's output is compared with plain PyTorch's before it is timed. All candidates of a batch and a
+number of threads are timed in shuffled rounds of one process, with the processor's multiply-add peak as one of them;
+the next batch has a new process: ncnn's workers were slower where the peers of another batch had run before.
 """
 
 from __future__ import annotations
 
 import json
 import subprocess
+import warnings
 from collections.abc import Callable, Iterator
+from concurrent.futures import ProcessPoolExecutor
+from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
@@ -70,8 +74,9 @@ def peak() -> Candidate:
     return lambda: a @ a
 
 
-def note(rows: list[Row], case: str, threads: int, batch: int, timing: Timing) -> None:
-    """Print a table and keep its rows."""
+def noted(case: str, threads: int, batch: int, timing: Timing) -> list[Row]:
+    """Print a table; its rows."""
+    rows: list[Row] = []
     peak_flops = 2 * 1024**3 / timing.median("matmul")
     flops = batch * REFINER_FLOPS * (3 if case == "refiner_training_step" else 1)
     del timing.seconds["matmul"]
@@ -93,6 +98,13 @@ def note(rows: list[Row], case: str, threads: int, batch: int, timing: Timing) -
                 "share_of_peak": round(flops / timing.median(name) / peak_flops, 2),
             }
         )
+    return rows
+
+
+def alone(time_case: Callable[..., list[Row]], *arguments: object) -> list[Row]:
+    """What `time_case` gives in a new process, where nothing has run before."""
+    with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as pool:
+        return pool.submit(time_case, *arguments).result()
 
 
 def settings(config: pytest.Config) -> list[tuple[int, int]]:
@@ -104,11 +116,27 @@ def settings(config: pytest.Config) -> list[tuple[int, int]]:
     return [(count, batch) for count in threads for batch in batches]
 
 
-def peers_of(config: pytest.Config) -> Callable[..., dict[str, Run]]:
-    """What makes the peers that --peers asks for."""
-    if config.getoption("--peers") == "all":
-        return installed_peers
-    return torch_peers
+def time_inference(threads: int, batch: int, peers: Callable[..., dict[str, Run]]) -> list[Row]:
+    warnings.simplefilter("ignore")
+    torch.set_num_threads(threads)
+    plain, ours = refiners()
+    images = torch.rand(batch, 1, 35, 55) * 2 - 1
+
+    def refine() -> Tensor:
+        with torch.inference_mode():
+            refined: Tensor = ours(images)
+            return refined
+
+    with torch.inference_mode():
+        expected = plain(images)
+    candidates: dict[str, Candidate] = {"simgan_fast": refine, "matmul": peak()}
+    assert (refine() - expected).abs().max() < 2e-6
+    for name, run in peers(plain, batch, threads).items():
+        difference = float((run(images) - expected).abs().max())
+        assert difference < TOLERANCE, (name, difference)
+        candidates[name] = lambda run=run: run(images)
+    timing = time_interleaved(candidates, rounds=ROUNDS, seconds=0.02)
+    return noted("refiner_inference", threads, batch, timing)
 
 
 @pytest.mark.filterwarnings("ignore")
@@ -116,28 +144,14 @@ def peers_of(config: pytest.Config) -> Callable[..., dict[str, Run]]:
 def bench_refiner_inference(
     benchmark: Any, rows: list[Row], request: pytest.FixtureRequest
 ) -> None:
+    peers = installed_peers if request.config.getoption("--peers") == "all" else torch_peers
     for threads, batch in settings(request.config):
-        torch.set_num_threads(threads)
-        torch.compiler.reset()
-        plain, ours = refiners()
-        images = torch.rand(batch, 1, 35, 55) * 2 - 1
-
-        def refine(images: Tensor = images, ours: Refiner = ours) -> Tensor:
-            with torch.inference_mode():
-                return ours(images)
-
-        with torch.inference_mode():
-            expected = plain(images)
-        candidates: dict[str, Candidate] = {"simgan_fast": refine, "matmul": peak()}
-        assert (refine() - expected).abs().max() < 2e-6
-        for name, run in peers_of(request.config)(plain, batch, threads).items():
-            difference = float((run(images) - expected).abs().max())
-            assert difference < TOLERANCE, (name, difference)
-            candidates[name] = lambda run=run, images=images: run(images)
-        timing = time_interleaved(candidates, rounds=ROUNDS, seconds=0.02)
-        note(rows, "refiner_inference", threads, batch, timing)
-        del candidates
-    benchmark(refine)
+        rows += alone(time_inference, threads, batch, peers)
+    torch.set_num_threads(threads)
+    _, ours = refiners()
+    images = torch.rand(batch, 1, 35, 55) * 2 - 1
+    with torch.inference_mode():
+        benchmark(ours, images)
 
 
 def plain_cross_entropy(logits: Tensor, target: int) -> Tensor:
@@ -198,34 +212,45 @@ def discriminator_step(
     return step_of(discriminator, lambda: loss(refine(images)))
 
 
+def training_steps(case: str, batch: int) -> dict[str, Candidate]:
+    """One of each implementation."""
+    make = refiner_step if case == "refiner_training_step" else discriminator_step
+    images = torch.rand(batch, 1, 35, 55) * 2 - 1
+    candidates: dict[str, Candidate] = {}
+    for name in ("torch_eager", "torch_eager_channels_last", "torch_compile", "simgan_fast"):
+        plain, ours = refiners()
+        torch.manual_seed(1)
+        plain_discriminator = PlainDiscriminator()
+        if name == "simgan_fast":
+            discriminator = PatchDiscriminator(padding_mode="zeros")
+            discriminator.load_state_dict(plain_discriminator.state_dict())
+            pair, entropy = (ours, discriminator), patch_cross_entropy
+        else:
+            pair, entropy = (plain, plain_discriminator), plain_cross_entropy
+        if name != "torch_eager":
+            for model in pair:
+                model.to(memory_format=torch.channels_last)
+        candidates[name] = make(*pair, images, entropy, name == "torch_compile")
+    return candidates
+
+
+def time_training_step(case: str, threads: int, batch: int) -> list[Row]:
+    warnings.simplefilter("ignore")
+    torch.set_num_threads(threads)
+    candidates = training_steps(case, batch)
+    losses = {name: float(step()) for name, step in candidates.items()}
+    assert max(losses.values()) - min(losses.values()) < 1e-3 * max(losses.values()), losses
+    timing = time_interleaved({**candidates, "matmul": peak()}, rounds=ROUNDS, seconds=0.02)
+    return noted(case, threads, batch, timing)
+
+
 @pytest.mark.filterwarnings("ignore")
 @pytest.mark.timeout(3600)
 @pytest.mark.parametrize("case", ["refiner_training_step", "discriminator_training_step"])
 def bench_training_step(
     case: str, benchmark: Any, rows: list[Row], request: pytest.FixtureRequest
 ) -> None:
-    make = refiner_step if case == "refiner_training_step" else discriminator_step
     for threads, batch in settings(request.config):
-        torch.set_num_threads(threads)
-        torch.compiler.reset()
-        images = torch.rand(batch, 1, 35, 55) * 2 - 1
-        candidates: dict[str, Candidate] = {"matmul": peak()}
-        for name in ("torch_eager", "torch_eager_channels_last", "torch_compile", "simgan_fast"):
-            plain, ours = refiners()
-            torch.manual_seed(1)
-            plain_discriminator = PlainDiscriminator()
-            if name == "simgan_fast":
-                discriminator = PatchDiscriminator(padding_mode="zeros")
-                discriminator.load_state_dict(plain_discriminator.state_dict())
-                pair, entropy = (ours, discriminator), patch_cross_entropy
-            else:
-                pair, entropy = (plain, plain_discriminator), plain_cross_entropy
-            if name != "torch_eager":
-                for model in pair:
-                    model.to(memory_format=torch.channels_last)
-            candidates[name] = make(*pair, images, entropy, name == "torch_compile")
-        losses = {name: float(step()) for name, step in candidates.items() if name != "matmul"}
-        assert max(losses.values()) - min(losses.values()) < 1e-3 * max(losses.values()), losses
-        timing = time_interleaved(candidates, rounds=ROUNDS, seconds=0.02)
-        note(rows, case, threads, batch, timing)
-    benchmark(candidates["simgan_fast"])
+        rows += alone(time_training_step, case, threads, batch)
+    torch.set_num_threads(threads)
+    benchmark(training_steps(case, batch)["simgan_fast"])
