@@ -205,6 +205,8 @@ def make_optimizer(
             model.parameters(), learning_rate, betas=betas, fused=True, capturable=on_gpu
         )
     if on_gpu:
+        # Torch would warn of a capturable optimiser that steps outside of a graph, as all do before they are recorded.
+        vars(optimizer)["_warned_capturable_if_run_uncaptured"] = True
         optimizer.param_groups[0]["lr"] = torch.tensor(learning_rate, device=device)
     return optimizer
 
