@@ -25,7 +25,7 @@ BATCH, SHAPE = 8, (1, 35, 55)
 class SimGAN(lightning.LightningModule):
     """Algorithm 1, one update of each network a step."""
 
-    def __init__(self, width: int = 16, blocks: int = 2, weight: float = 0.2) -> None:
+    def __init__(self, width: int = 16, blocks: int = 2, weight: float = 0.4) -> None:
         super().__init__()
         self.automatic_optimization = False
         self.weight = weight  # lambda
@@ -53,7 +53,7 @@ class SimGAN(lightning.LightningModule):
 
         self.toggle_optimizer(of_refiner)
         refined = self.refiner(synthetic)
-        change = self_regularization(refined, synthetic)
+        change = self_regularization(refined, synthetic, "derivatives")
         loss = adversarial_loss(self.discriminator(refined)) + self.weight * change
         self.update(of_refiner, loss)
 

@@ -19,7 +19,7 @@ def add(commands: Any) -> None:
         "train",
         run,
         "learn a refiner from simulated and real images, or go on with a run",
-        "simgan-fast train --synthetic simulated --real photographs --out runs/first --self-regularization 0.05",
+        "simgan-fast train --synthetic simulated --real photographs --out runs/first --self-regularization 0.8",
     )
     parser.add_argument("--synthetic", help="packed set or image folder of simulated images")
     parser.add_argument("--real", help="packed set or image folder of real images; needs no labels")
