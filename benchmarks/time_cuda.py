@@ -173,6 +173,15 @@ def compare(found: list[Tensor], expected: list[Tensor]) -> None:
         assert error < 0.1, f"result {i} differs by {error:.3f} of its norm"
 
 
+def time_matmul(side: int) -> dict[str, object]:
+    """A product of square matrices: the rate to hold convolutions against."""
+    a, b = (torch.randn(side, side, device="cuda").bfloat16() for _ in range(2))
+    took = microseconds(lambda: a @ b, 10)
+    rate = 2 * side**3 / took / 1e6
+    print(f"{f'matmul, {side}':36}{'torch':11}{took:10.1f} us{rate:8.1f} TFLOP/s", flush=True)
+    return {"op": f"matmul, {side}", "impl": "torch", "us": took, "TFLOP_per_s": rate}
+
+
 def time_networks(small: bool) -> Iterator[dict[str, object]]:
     """What refining and the gradients take, by the blocks and by the whole refiner, printed and given one by one."""
     eyes, hands = ((2,), (1,)) if small else ((32, 512), (16,))
@@ -293,6 +302,7 @@ def main() -> None:
             took = microseconds(lambda c=call, i=impl: c(i), 1 if options.small else 30)
             print(f"{name:22}{impl:11}{took:10.1f} us{moved / took / 1e3:10.1f} GB/s", flush=True)
             keep({"op": name, "impl": impl, "us": took, "GB_per_s": moved / took / 1e3})
+    keep(time_matmul(256 if options.small else 8192))
     for result in time_networks(options.small):
         keep(result)
 
