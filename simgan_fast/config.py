@@ -242,4 +242,5 @@ def load_config(path: Path) -> tuple[TrainingConfig, dict[str, str]]:
         raise InputError(
             f"{path} is damaged (no [training] and [data] tables): restore it, or start a new run."
         )
-    return from_dict(document["training"]), document["data"]
+    # A run from before there was a choice goes on as it began.
+    return from_dict({"feature_transform": "identity", **document["training"]}), document["data"]

@@ -19,6 +19,7 @@ from cases import TINY_RUN
 from safetensors.torch import load_file
 
 from simgan_fast import Refiner, preset, refine, refine_shared, resume, train
+from simgan_fast.config import load_config, save_config
 from simgan_fast.data.feed import ResidentFeed, StreamFeed
 from simgan_fast.data.packed_writer import PackedWriter
 from simgan_fast.errors import InputError, TrainingDiverged
@@ -256,6 +257,15 @@ def test_run_of_another_version_or_no_run_is_refused(
         resume(tmp_path / "run")
     with pytest.raises(InputError, match="no run folder"):
         resume(tmp_path / "nothing")
+
+
+def test_a_run_from_before_the_feature_transform_goes_on_with_pixels(tmp_path: Path) -> None:
+    path = tmp_path / "config.toml"
+    save_config(path, preset("eyes"), {})
+    assert load_config(path)[0].feature_transform == "derivatives"
+    lines = path.read_text().splitlines(keepends=True)
+    path.write_text("".join(line for line in lines if "feature_transform" not in line))
+    assert load_config(path)[0] == preset("eyes", feature_transform="identity")
 
 
 def test_changed_images_are_refused(sets: tuple[Path, Path], tmp_path: Path) -> None:
