@@ -12,10 +12,11 @@ import argparse
 import json
 import statistics
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from functools import partial
 from itertools import product
 from pathlib import Path
+from unittest.mock import patch
 
 import torch
 from torch import Tensor
@@ -222,13 +223,10 @@ def networks_by(impl: str) -> Iterator[None]:
         (discriminator, "patch_network"): patch_network,
         (losses, "patch_cross_entropy"): patch_cross_entropy,
     }
-    try:
+    with ExitStack() as changes:
         for (module, name), op in ops.items():
-            setattr(module, name, partial(op, impl=impl))
+            changes.enter_context(patch.object(module, name, partial(op, impl=impl)))
         yield
-    finally:
-        for (module, name), op in ops.items():
-            setattr(module, name, op)
 
 
 def trainer(batch: int, recorded: bool, compiled: bool) -> SimGAN:

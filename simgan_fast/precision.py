@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, nullcontext
 
 import torch
 
@@ -35,6 +35,7 @@ def chosen_precision(precision: str, device: torch.device | str, images: str) ->
 
 
 def computing_in(precision: str, device: torch.device | str) -> AbstractContextManager[object]:
-    """Autocast to bfloat16 on `device`, or nothing where `precision` is float32."""
-    kind = torch.device(device).type
-    return torch.autocast(kind, torch.bfloat16, enabled=precision == "bfloat16")
+    """Autocast to bfloat16 on `device`; nothing where `precision` is float32, so that a caller's own autocast stays."""
+    if precision == "float32":
+        return nullcontext()
+    return torch.autocast(torch.device(device).type, torch.bfloat16)

@@ -44,17 +44,14 @@ def test_all_steps_are_seen() -> None:
     assert [call[:2] for call in commands()] == [
         ["-m", "pytest"],
         ["benchmarks/time_cuda.py", "--small"],
-        ["benchmarks/time_cuda.py", "--training"],
         ["benchmarks/time_cuda.py", "--out"],
+        ["benchmarks/time_cuda.py", "--training"],
     ]
 
 
 @pytest.mark.parametrize("call", commands(), ids=" ".join)
 def test_it_starts(
-    call: list[str],
-    run_python: Callable[..., str],
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
+    call: list[str], run_python: Callable[..., str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(ROOT)
     path = {"PYTHONPATH": str(ROOT), "PYTHONDONTWRITEBYTECODE": "1"}

@@ -8,6 +8,7 @@ from __future__ import annotations
 import dataclasses
 import sys
 from collections.abc import Callable
+from functools import partial
 
 import pytest
 import torch
@@ -19,7 +20,7 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 from simgan_fast import _native, precision
 from simgan_fast.config import preset
 from simgan_fast.errors import InputError
-from simgan_fast.precision import chosen_precision
+from simgan_fast.precision import chosen_precision, computing_in
 from simgan_fast.training.algorithm import (
     SimGAN,
     make_models,
@@ -94,6 +95,14 @@ def test_replayed_updates_are_the_updates() -> None:
     filling = 4  # updates of D, by 4 of 16 images
     assert tape.recorded == 2
     assert tape.replayed == 2 * (10 - WARM_UP) - filling
+
+
+def test_float32_leaves_the_autocast_of_whoever_calls() -> None:
+    with torch.autocast("cpu", torch.bfloat16), computing_in("float32", "cpu"):
+        assert torch.is_autocast_enabled("cpu")
+    with computing_in("bfloat16", "cpu"):
+        assert torch.is_autocast_enabled("cpu")
+    assert not torch.is_autocast_enabled("cpu")
 
 
 @pytest.mark.skipif(not _native.AVAILABLE, reason="the history's twin reads its counter")
@@ -184,9 +193,7 @@ def test_weights_losses_and_history_stay_float32(monkeypatch: pytest.MonkeyPatch
     from simgan_fast.models import discriminator, refiner
 
     for module, op in ((refiner, "residual_network"), (discriminator, "patch_network")):
-        native = getattr(module, op)
-        twin = lambda *args, native=native, **options: native(*args, **options, impl="reference")  # noqa: E731
-        monkeypatch.setattr(module, op, twin)
+        monkeypatch.setattr(module, op, partial(getattr(module, op), impl="reference"))
     simgan = SimGAN(
         CONFIG, SHAPE, CountingFeed(8, 1), CountingFeed(8, 2), "cpu", precision="bfloat16"
     )

@@ -141,6 +141,15 @@ def test_defect_5_each_update_leaves_the_other_network_alone() -> None:
 def test_defect_10_losses_are_in_the_papers_units() -> None:
     refined, synthetic = torch.zeros(3, 1, 35, 55), torch.full((3, 1, 35, 55), 0.5)
     assert float(self_regularization(refined, synthetic)) == pytest.approx(0.5 * 35 * 55)
+    logits = torch.zeros(3, 2, 9, 14)
+    patches = 9 * 14
+    log2 = float(torch.log(torch.tensor(2.0)))
+    assert float(adversarial_loss(logits)) == pytest.approx(patches * log2, rel=1e-6)
+    assert float(discriminator_loss(logits, logits)) == pytest.approx(2 * patches * log2, rel=1e-6)
+    # A code that takes means over patches and over pixels needs lambda * pixels / patches for the
+    # same trade-off.
+    mean_mean = 0.1 * 35 * 55 / patches
+    assert mean_mean == pytest.approx(0.1 * 15.278, rel=1e-4)
 
 
 def test_derivatives_are_those_of_the_change_in_y_and_in_x() -> None:
@@ -165,15 +174,6 @@ def test_the_refiner_learns_by_the_feature_transform_of_its_settings(transform: 
     found = simgan.learn_to_refine(images)["self_regularization"]
     assert isinstance(found, Tensor)
     torch.testing.assert_close(found, expected)
-    logits = torch.zeros(3, 2, 9, 14)
-    patches = 9 * 14
-    log2 = float(torch.log(torch.tensor(2.0)))
-    assert float(adversarial_loss(logits)) == pytest.approx(patches * log2, rel=1e-6)
-    assert float(discriminator_loss(logits, logits)) == pytest.approx(2 * patches * log2, rel=1e-6)
-    # A code that takes means over patches and over pixels needs lambda * pixels / patches for the
-    # same trade-off.
-    mean_mean = 0.1 * 35 * 55 / patches
-    assert mean_mean == pytest.approx(0.1 * 15.278, rel=1e-4)
 
 
 # Algorithm 1

@@ -285,7 +285,14 @@ def _new_run(
     precision = chosen_precision(config.precision, device, synthetic.dtype)
     graphs = graphs_for(torch.device(device), processes.world)
     simgan = SimGAN(
-        config, synthetic.shape, feeds[0], feeds[1], device, processes, precision, graphs
+        config,
+        synthetic.shape,
+        feeds[0],
+        feeds[1],
+        device,
+        processes,
+        precision=precision,
+        graphs=graphs,
     )
     return Run(out, simgan, samples)
 

@@ -62,6 +62,7 @@ class SimGAN:
         real: Feed,
         device: str = "cpu",
         processes: Processes = ALONE,
+        *,
         precision: str = "float32",
         graphs: Graphs | None = None,
     ) -> None:

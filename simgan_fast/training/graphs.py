@@ -1,4 +1,4 @@
-"""Updates as CUDA graphs: recorded once, then replayed, one launch in place of some hundred."""
+"""Updates as CUDA graphs: recorded once, then replayed, one launch in place of one for each kernel."""
 
 from __future__ import annotations
 
@@ -12,9 +12,8 @@ from torch import Tensor
 from simgan_fast._native import cuda_obstacle
 from simgan_fast.training.metrics import Metrics
 
-WARM_UP = (
-    3  # calls before one is recorded: by then libraries are loaded, and have chosen their kernels
-)
+# Calls before one is recorded: by then libraries are loaded, and have chosen their kernels.
+WARM_UP = 3
 
 
 class Graphs(Protocol):
