@@ -26,6 +26,11 @@ VALUES = ("millimetres", "paper", "metric")  # what `encoded` makes of depth
 # That are evaluated, of NYU's 36; the last is the palm.
 JOINTS = (0, 3, 6, 9, 12, 15, 18, 21, 24, 25, 27, 30, 31, 32)
 BACKGROUND = 32768  # where `encode_paper` puts 0; a depth of PAPER_OFFSET itself goes to 32767
+NO_DEPTH = {
+    "millimetres": 0,
+    "paper": BACKGROUND,
+    "metric": 65535,
+}  # where there is none, as encoded
 
 Box = tuple[int, int, int, int]  # left, top, right, bottom in pixels of the whole image
 Depth = NDArray[np.uint16]
@@ -115,7 +120,29 @@ def encoding_of(images: Depth) -> str | None:
     'paper'
     """
     most = int(np.bincount(images.reshape(-1), minlength=1).argmax())
-    return {0: "millimetres", BACKGROUND: "paper", 65535: "metric"}.get(most)
+    return {none: values for values, none in NO_DEPTH.items()}.get(most)
+
+
+def restore_missing(refined: Depth, raw: Depth, values: str) -> Depth:
+    """Refined hands [n, c, h, w] with the very value of no depth in every pixel that is more background than hand.
+
+    A refiner's values are continuous: it leaves the background near the value of no depth, which decodes to a depth
+    of its own, and between hand and background it leaves pixels that float (flying pixels). A pixel that is
+    nearer to no depth than to the hand of the `raw` image, its depth there or else the image's mean depth, has none.
+    Pixels of the hand are not changed. `values`: "paper" or "metric", the encoding of both.
+
+    >>> raw = np.array([[[[16383, 16383, 32768, 32768]]]], np.uint16)
+    >>> restore_missing(np.array([[[[16000, 25000, 32771, 24000]]]], np.uint16), raw, "paper")
+    array([[[[16000, 32768, 32768, 24000]]]], dtype=uint16)
+    """
+    none = NO_DEPTH[values]
+    hand = raw != none
+    count = hand.sum(axis=(1, 2, 3), keepdims=True)
+    mean = np.where(hand, raw, 0).sum(axis=(1, 2, 3), keepdims=True, dtype=np.float64)
+    beside = np.where(count > 0, mean / np.maximum(count, 1), none)
+    halfway = (np.where(hand, raw, beside) + none) / 2
+    restored: Depth = np.where(refined > halfway, np.uint16(none), refined)
+    return restored
 
 
 def encode_paper(depth: Depth) -> Depth:

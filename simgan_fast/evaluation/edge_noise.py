@@ -56,14 +56,14 @@ def edge_noise(images: LabelledSet | Tensor) -> EdgeNoise:
     return EdgeNoise(*measured.mean(dim=0).tolist())
 
 
-def has_depth(images: Tensor) -> Tensor:
+def _has_depth(images: Tensor) -> Tensor:
     """Which pixels of images uint16 [n, 1, h, w] in the paper's encoding show something; refined ones are inexact."""
     return images.float() / HALF - 1 < FARTHEST
 
 
 def _measured(images: Tensor) -> Tensor:
     """Gradient, rim share, dropout and hole rate [m, 4] of those of the images that have a hand."""
-    values, hand = images.float() / HALF - 1, has_depth(images)
+    values, hand = images.float() / HALF - 1, _has_depth(images)
     some = hand.flatten(1).any(dim=1)
     values, hand = values[some], hand[some]
     none = (~hand).float()

@@ -14,8 +14,7 @@ from torch import Tensor
 from simgan_fast.config import PRESETS, TrainingConfig
 from simgan_fast.data.contact_sheet import contact_sheet
 from simgan_fast.data.packed import PackedSet, open_packed
-from simgan_fast.depth import BACKGROUND
-from simgan_fast.evaluation.edge_noise import edge_noise, has_depth
+from simgan_fast.evaluation.edge_noise import edge_noise
 from simgan_fast.evaluation.pose import PoseTraining, evaluate_pose
 from simgan_fast.files import write_json
 from simgan_fast.jobs.demo_stages import ARMS, ESTIMATOR_SEEDS, DemoStages
@@ -78,7 +77,7 @@ class _Hands(DemoStages):
 
     def picture(self) -> None:
         rows = [open_packed(self.out / name) for name in ("synthetic", "refined", "camera")]
-        images = np.concatenate([_shown(row) for row in rows])
+        images = np.concatenate([row.images(0, SHOWN) for row in rows])
         names = [row.names[n] for row in rows for n in range(min(SHOWN, len(row)))]
         joints = np.concatenate([row.labels["joints"][:SHOWN] for row in rows])
         sheet = contact_sheet(images, names, {"joints": joints}, columns=len(names) // len(rows))
@@ -99,12 +98,6 @@ class _Hands(DemoStages):
                 for name, measures in self.measured["edge_noise"].items()
             },
         }
-
-
-def _shown(images: PackedSet) -> np.ndarray:
-    """The first images, with the very value of no depth where refining came near to it."""
-    first = _first(images, SHOWN)
-    return np.where(has_depth(first).numpy(), first.numpy(), np.uint16(BACKGROUND))
 
 
 def _first(images: PackedSet, count: int) -> Tensor:

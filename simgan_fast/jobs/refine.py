@@ -14,12 +14,16 @@ from torch import Tensor
 from simgan_fast.data import open_images
 from simgan_fast.data.export import open_writer
 from simgan_fast.data.packed import PackedSet
+from simgan_fast.depth import encoding_of, restore_missing
 from simgan_fast.devices import usable_device
 from simgan_fast.errors import InputError
 from simgan_fast.models.refiner import Refiner, read_refiner
 from simgan_fast.ops.gather_normalize import gather_normalize, to_uint8, to_uint16
 from simgan_fast.precision import chosen_precision, computing_in
 from simgan_fast.progress import Progress
+
+LOOKED_AT = 64  # images, to tell how their depth is encoded
+RESTORED = ("paper", "metric")  # encodings in which missing pixels stay missing
 
 
 @dataclass(frozen=True)
@@ -43,6 +47,9 @@ def refine(
     precision: str = "auto",
 ) -> RefineResult:
     """Refine every image of `source` into `out`.
+
+    In depth images of hands (16 bits, the label `centre`) missing pixels stay missing: what came out nearer to no depth
+    than to the hand has none (`simgan_fast.depth.restore_missing`).
 
     Args:
         refiner: a Refiner, a run folder, or a folder that `Refiner.save_pretrained` wrote.
@@ -96,6 +103,13 @@ def require_channels(refiner: Refiner, images: PackedSet, source: str | Path) ->
         )
 
 
+def hand_encoding(images: PackedSet) -> str | None:
+    """How depth images of hands, which have the label `centre`, are encoded: one of `depth.VALUES`; None for others."""
+    if images.dtype != "uint16" or "centre" not in images.labels:
+        return None
+    return encoding_of(images.images(0, LOOKED_AT))
+
+
 @torch.inference_mode()
 def refined_batches(
     refiner: Refiner,
@@ -109,8 +123,10 @@ def refined_batches(
 ) -> Iterator[tuple[int, np.ndarray, float]]:
     """Yield (first row, refined images in the set's dtype [n, c, h, w], their sum of mean |R(x) - x|).
 
-    From the row `start` on, in whole batches but for the set's last, until the row `stop` is reached.
+    From the row `start` on, in whole batches but for the set's last, until the row `stop` is reached. Missing pixels of
+    hands are restored.
     """
+    values = hand_encoding(images)
     stop = len(images) if stop is None else stop
     refiner = refiner.to(device=device, memory_format=torch.channels_last).eval()  # type: ignore[call-overload]
     for first in range(start, stop, batch_size):
@@ -120,4 +136,7 @@ def refined_batches(
             refined: Tensor = refiner(synthetic).float()
         moved = float((refined - synthetic).abs().mean(dim=(1, 2, 3)).sum())
         integers = to_uint16(refined) if images.dtype == "uint16" else to_uint8(refined)
-        yield first, integers.cpu().numpy(), moved
+        written = integers.cpu().numpy()
+        if values in RESTORED:
+            written = restore_missing(written, raw.numpy(), values)
+        yield first, written, moved

@@ -33,7 +33,9 @@ from simgan_fast.devices import usable_device
 from simgan_fast.errors import InputError
 from simgan_fast.files import move_folder, require_absent_or_empty, written_whole
 from simgan_fast.jobs.refine import (
+    RESTORED,
     RefineResult,
+    hand_encoding,
     refined_batches,
     require_batch_size,
     require_channels,
@@ -298,6 +300,7 @@ def _link(file: Path, to: Path) -> None:
 def _job(refiner: Refiner, images: PackedSet, batch_size: int, precision: str) -> dict[str, Any]:
     """What the output depends on."""
     weights = {name: tensor.cpu().contiguous() for name, tensor in refiner.state_dict().items()}
+    values = hand_encoding(images)
     return {
         "refiner": dataclasses.asdict(refiner.config),
         "weights_sha256": hashlib.sha256(save(weights)).hexdigest(),
@@ -305,7 +308,7 @@ def _job(refiner: Refiner, images: PackedSet, batch_size: int, precision: str) -
         "batch_size": batch_size,
         "precision": precision,
         "images_per_shard": images_per_shard(images.shape, images.dtype),
-    }
+    } | ({"missing_restored": values} if values in RESTORED else {})
 
 
 def _read_job(out: Path) -> Any:

@@ -15,10 +15,10 @@ from simgan_fast.config import TrainingConfig, load_config, save_config
 from simgan_fast.data import open_images
 from simgan_fast.data.feed import ResidentFeed, StreamFeed
 from simgan_fast.data.packed import PackedSet, is_packed, open_packed
-from simgan_fast.depth import encoding_of
 from simgan_fast.devices import device_of_process, usable_device
 from simgan_fast.errors import InputError
 from simgan_fast.files import require_absent_or_empty
+from simgan_fast.jobs.refine import hand_encoding
 from simgan_fast.jobs.selection import held_out, open_selection
 from simgan_fast.memory import free_memory
 from simgan_fast.models.refiner import Refiner
@@ -43,7 +43,6 @@ FEEDS: dict[str, type[ResidentFeed] | type[StreamFeed]] = {
     "stream": StreamFeed,
 }
 SAMPLES = 10  # images in a row of the sample grid
-LOOKED_AT = 64  # images, to tell how their depth is encoded
 
 
 def train(
@@ -335,12 +334,9 @@ def _require_alike(synthetic: PackedSet, real: PackedSet) -> None:
 
 def _require_one_encoding(synthetic: PackedSet, real: PackedSet) -> None:
     """InputError for depth of hands, which has the label `centre`, that is plain millimetres or of two encodings."""
-    if synthetic.dtype != "uint16" or not all("centre" in s.labels for s in (synthetic, real)):
+    if not all("centre" in images.labels for images in (synthetic, real)):
         return
-    found = {
-        name: encoding_of(images.images(0, LOOKED_AT))
-        for name, images in (("synthetic", synthetic), ("real", real))
-    }
+    found = {"synthetic": hand_encoding(synthetic), "real": hand_encoding(real)}
     for name, encoding in found.items():
         if encoding == "millimetres":
             raise InputError(
