@@ -123,17 +123,18 @@ def encoding_of(images: Depth) -> str | None:
     return {none: values for values, none in NO_DEPTH.items()}.get(most)
 
 
-def restore_missing(refined: Depth, raw: Depth, values: str) -> Depth:
-    """Refined hands [n, c, h, w] with the very value of no depth in every pixel that is more background than hand.
+def plausible_depth(refined: Depth, raw: Depth, values: str, centre: ArrayLike) -> Depth:
+    """Refined hands [n, c, h, w] as depth that can have been measured: of the hand's cube, or none.
 
-    A refiner's values are continuous: it leaves the background near the value of no depth, which decodes to a depth
-    of its own, and between hand and background it leaves pixels that float (flying pixels). A pixel that is
-    nearer to no depth than to the hand of the `raw` image, its depth there or else the image's mean depth, has none.
-    Pixels of the hand are not changed. `values`: "paper" or "metric", the encoding of both.
+    A refiner's values are continuous. It leaves the background near the value of no depth, which decodes to a depth of
+    its own, and at edges it leaves pixels that float between hand and background (flying pixels). A pixel that is as
+    near to no depth as to the hand of the `raw` image, its depth there or else the image's mean depth, has none: so
+    missing pixels stay missing. Others are brought into the cube around the hand's `centre` [n] in mm, or into the raw
+    image's range where that is wider. `values`: "paper" or "metric", the encoding of both.
 
-    >>> raw = np.array([[[[16383, 16383, 32768, 32768]]]], np.uint16)
-    >>> restore_missing(np.array([[[[16000, 25000, 32771, 24000]]]], np.uint16), raw, "paper")
-    array([[[[16000, 32768, 32768, 24000]]]], dtype=uint16)
+    >>> raw = np.array([[[[12000, 12000, 32768, 32768]]]], np.uint16)  # 732 mm
+    >>> plausible_depth(np.array([[[[12345, 25000, 32771, 20000]]]], np.uint16), raw, "paper", 740.0)
+    array([[[[12345, 32768, 32768, 14581]]]], dtype=uint16)
     """
     none = NO_DEPTH[values]
     hand = raw != none
@@ -141,8 +142,16 @@ def restore_missing(refined: Depth, raw: Depth, values: str) -> Depth:
     mean = np.where(hand, raw, 0).sum(axis=(1, 2, 3), keepdims=True, dtype=np.float64)
     beside = np.where(count > 0, mean / np.maximum(count, 1), none)
     halfway = (np.where(hand, raw, beside) + none) / 2
-    restored: Depth = np.where(refined > halfway, np.uint16(none), refined)
-    return restored
+    kept = refined
+    if values == "paper":  # metric values do not go beyond the cube
+        middle = np.asarray(centre, np.float64).reshape(-1, 1, 1, 1)
+        near, far = (
+            encode_paper(np.clip(middle + side, 1, None)) for side in (-CUBE / 2, CUBE / 2)
+        )
+        near = np.minimum(near, np.where(hand, raw, near).min(axis=(1, 2, 3), keepdims=True))
+        far = np.maximum(far, np.where(hand, raw, 0).max(axis=(1, 2, 3), keepdims=True))
+        kept = np.clip(refined, near, far)
+    return np.where(refined >= halfway, none, kept).astype(np.uint16)
 
 
 def encode_paper(depth: Depth) -> Depth:

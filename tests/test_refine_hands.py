@@ -78,8 +78,9 @@ def test_the_halfway_value_decides(values: str, centre: float) -> None:
     halfway = (hand + none) // 2
     raw = np.array([[[[hand, hand, hand, none, none, none]]]], np.uint16)
     came = [hand + 5, halfway - 1, halfway + 1, halfway - 1, halfway + 1, none]
-    want = [hand + 5, halfway - 1, none, halfway - 1, none, none]
-    found = depth.restore_missing(np.array([[[came]]], np.uint16), raw, values)
+    behind = int(depth.encode_paper(np.uint16(850))) if values == "paper" else halfway - 1
+    want = [hand + 5, behind, none, behind, none, none]
+    found = depth.plausible_depth(np.array([[[came]]], np.uint16), raw, values, centre)
     assert found.dtype == np.uint16
     assert found[0, 0, 0].tolist() == want
 
@@ -89,11 +90,21 @@ def test_each_image_has_its_own_hand() -> None:
     none = depth.BACKGROUND
     raw = np.array([[[[10_000, none]]], [[[24_000, none]]]], np.uint16)
     came = np.array([[[[10_000, 25_000]]], [[[24_000, 25_000]]]], np.uint16)
-    found = depth.restore_missing(came, raw, "paper")
+    found = depth.plausible_depth(came, raw, "paper", np.array([[610.0], [1465.0]]))
     assert found[:, 0, 0].tolist() == [[10_000, none], [24_000, 25_000]]
 
 
 def test_an_image_without_a_hand_is_background() -> None:
     raw = np.full((1, 1, 2, 2), depth.BACKGROUND, np.uint16)
     came = raw + np.array([[[[0, 3], [7, 900]]]], np.uint16)
-    assert (depth.restore_missing(came, raw, "paper") == depth.BACKGROUND).all()
+    assert (depth.plausible_depth(came, raw, "paper", 700.0) == depth.BACKGROUND).all()
+
+
+def test_hands_stay_in_their_cube() -> None:
+    """Or in the range of the raw image, where that is wider."""
+    millimetres = np.array([[[[600, 700, 700, 700, 950]]], [[[700, 700, 700, 700, 700]]]])
+    came = np.array([[[[500, 580, 720, 870, 990]]], [[[500, 580, 720, 870, 990]]]])
+    want = np.array([[[[600, 600, 720, 870, 950]]], [[[550, 580, 720, 850, 850]]]])
+    raw, refined, kept = (depth.encode_paper(np.uint16(mm)) for mm in (millimetres, came, want))
+    centre = np.array([[760.0], [700.0]])
+    np.testing.assert_array_equal(depth.plausible_depth(refined, raw, "paper", centre), kept)

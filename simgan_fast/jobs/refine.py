@@ -14,7 +14,7 @@ from torch import Tensor
 from simgan_fast.data import open_images
 from simgan_fast.data.export import open_writer
 from simgan_fast.data.packed import PackedSet
-from simgan_fast.depth import encoding_of, restore_missing
+from simgan_fast.depth import encoding_of, plausible_depth
 from simgan_fast.devices import usable_device
 from simgan_fast.errors import InputError
 from simgan_fast.models.refiner import Refiner, read_refiner
@@ -23,7 +23,7 @@ from simgan_fast.precision import chosen_precision, computing_in
 from simgan_fast.progress import Progress
 
 LOOKED_AT = 64  # images, to tell how their depth is encoded
-RESTORED = ("paper", "metric")  # encodings in which missing pixels stay missing
+PLAUSIBLE = ("paper", "metric")  # encodings of which refined hands are made plausible depth
 
 
 @dataclass(frozen=True)
@@ -48,8 +48,8 @@ def refine(
 ) -> RefineResult:
     """Refine every image of `source` into `out`.
 
-    In depth images of hands (16 bits, the label `centre`) missing pixels stay missing: what came out nearer to no depth
-    than to the hand has none (`simgan_fast.depth.restore_missing`).
+    Depth images of hands (16 bits, the label `centre`) come out as depth that can have been measured: missing pixels
+    stay missing, others are of the hand's cube (`simgan_fast.depth.plausible_depth`).
 
     Args:
         refiner: a Refiner, a run folder, or a folder that `Refiner.save_pretrained` wrote.
@@ -123,8 +123,8 @@ def refined_batches(
 ) -> Iterator[tuple[int, np.ndarray, float]]:
     """Yield (first row, refined images in the set's dtype [n, c, h, w], their sum of mean |R(x) - x|).
 
-    From the row `start` on, in whole batches but for the set's last, until the row `stop` is reached. Missing pixels of
-    hands are restored.
+    From the row `start` on, in whole batches but for the set's last, until the row `stop` is reached. Depth of hands
+    is made plausible.
     """
     values = hand_encoding(images)
     stop = len(images) if stop is None else stop
@@ -137,6 +137,7 @@ def refined_batches(
         moved = float((refined - synthetic).abs().mean(dim=(1, 2, 3)).sum())
         integers = to_uint16(refined) if images.dtype == "uint16" else to_uint8(refined)
         written = integers.cpu().numpy()
-        if values in RESTORED:
-            written = restore_missing(written, raw.numpy(), values)
+        if values in PLAUSIBLE:
+            centre = images.labels["centre"][first : first + len(raw)]
+            written = plausible_depth(written, raw.numpy(), values, centre)
         yield first, written, moved

@@ -33,7 +33,7 @@ from simgan_fast.devices import usable_device
 from simgan_fast.errors import InputError
 from simgan_fast.files import move_folder, require_absent_or_empty, written_whole
 from simgan_fast.jobs.refine import (
-    RESTORED,
+    PLAUSIBLE,
     RefineResult,
     hand_encoding,
     refined_batches,
@@ -308,7 +308,7 @@ def _job(refiner: Refiner, images: PackedSet, batch_size: int, precision: str) -
         "batch_size": batch_size,
         "precision": precision,
         "images_per_shard": images_per_shard(images.shape, images.dtype),
-    } | ({"missing_restored": values} if values in RESTORED else {})
+    } | ({"plausible_depth": values} if values in PLAUSIBLE else {})
 
 
 def _read_job(out: Path) -> Any:
