@@ -26,11 +26,8 @@ VALUES = ("millimetres", "paper", "metric")  # what `encoded` makes of depth
 # That are evaluated, of NYU's 36; the last is the palm.
 JOINTS = (0, 3, 6, 9, 12, 15, 18, 21, 24, 25, 27, 30, 31, 32)
 BACKGROUND = 32768  # where `encode_paper` puts 0; a depth of PAPER_OFFSET itself goes to 32767
-NO_DEPTH = {
-    "millimetres": 0,
-    "paper": BACKGROUND,
-    "metric": 65535,
-}  # where there is none, as encoded
+# What each encoding puts where there is none.
+NO_DEPTH = {"millimetres": 0, "paper": BACKGROUND, "metric": 65535}
 
 Box = tuple[int, int, int, int]  # left, top, right, bottom in pixels of the whole image
 Depth = NDArray[np.uint16]

@@ -61,10 +61,13 @@ def test_a_shared_job_writes_the_same(tmp_path: Path, restless: Refiner) -> None
     assert torch.equal(alone.load(), shared.load())
 
 
-def test_other_images_are_left_as_they_come_out(tmp_path: Path, restless: Refiner) -> None:
-    """Sixteen bits and a background of that very value, but no label `centre`: these are not known to be hands."""
+@pytest.mark.parametrize("name", ["joints", "centre"])
+def test_other_images_are_left_as_they_come_out(
+    tmp_path: Path, restless: Refiner, name: str
+) -> None:
+    """Sixteen bits and a background of that very value, but no number as `centre`: these are not known to be hands."""
     toys = toy_hands(4, 3, 32)
-    labels = {"joints": toys.labels["joints"]}
+    labels = {name: toys.labels["joints"]}
     source = packed(tmp_path / "plain", MemorySet(toys.images, labels))
     refine(restless, source, tmp_path / "refined", format="arrow")
     refined = open_packed(tmp_path / "refined").load().numpy()

@@ -104,8 +104,9 @@ def require_channels(refiner: Refiner, images: PackedSet, source: str | Path) ->
 
 
 def hand_encoding(images: PackedSet) -> str | None:
-    """How depth images of hands, which have the label `centre`, are encoded: one of `depth.VALUES`; None for others."""
-    if images.dtype != "uint16" or "centre" not in images.labels:
+    """How depth of hands, which has a number as `centre`, is encoded: one of `depth.VALUES`; None for other images."""
+    centre = images.labels.get("centre")
+    if images.dtype != "uint16" or centre is None or centre.shape[1] != 1:
         return None
     return encoding_of(images.images(0, LOOKED_AT))
 
