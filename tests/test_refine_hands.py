@@ -1,4 +1,4 @@
-"""Missing pixels of hands stay missing when they are refined: the value of no depth itself, by every way to refine."""
+"""Refined hands are plausible depth: missing pixels hold the value of no depth, others are of the hand's cube."""
 
 from __future__ import annotations
 
