@@ -125,20 +125,20 @@ def stopped_after(count: int, monkeypatch: pytest.MonkeyPatch, failure: BaseExce
     return asked
 
 
-def test_finished_shards_are_not_done_again(folder: Path, monkeypatch, caplog) -> None:
+def test_what_is_done_is_not_done_again(folder: Path, monkeypatch, caplog) -> None:
     whole = ingest(FolderReader(folder), folder.parent / "whole")
     out = folder.parent / "packed"
     with monkeypatch.context() as patch:
         stopped_after(90, patch, Stop())
         with pytest.raises(Stop):
             prepare("folder", folder, out)
-    assert f"80 images are kept in {folder.parent / PART}" in caplog.text
+    assert f"84 images are kept in {folder.parent / PART}" in caplog.text
     assert not out.exists()
     asked = stopped_after(1000, monkeypatch, Stop())
     again = prepare("folder", folder, out)
     assert_equal(again, whole)
     assert again.info["digest"] == whole.info["digest"]
-    assert sum(asked) == 100 - 80 - 6, "the 80 images and the 6 rejects among them are known"
+    assert sum(asked) == 100 - 84 - 6, "the 84 images and the 6 rejects among them are known"
     assert sorted(path.name for path in folder.parent.iterdir()) == ["images", "packed", "whole"]
     assert not (out / "part.json").exists() and not (out / ".lock").exists()
 
@@ -202,7 +202,7 @@ def test_what_changes_before_it_is_read_is_no_reason_to_begin_anew(
         save(folder / name, smooth(6, 8, seed=7))
     asked = stopped_after(1000, monkeypatch, Stop())
     again = prepare("folder", folder, folder.parent / "packed")
-    assert sum(asked) == 101 - 80 - 6
+    assert sum(asked) == 101 - 84 - 6
     assert_equal(again, ingest(FolderReader(folder), folder.parent / "whole"))
 
 
@@ -214,7 +214,7 @@ def test_going_on_twice(folder: Path, monkeypatch) -> None:
                 prepare("folder", folder, folder.parent / "packed")
     asked = stopped_after(1000, monkeypatch, Stop())
     again = prepare("folder", folder, folder.parent / "packed")
-    assert sum(asked) == 100 - 80 - 6
+    assert sum(asked) == 100 - 84 - 6
     assert_equal(again, ingest(FolderReader(folder), folder.parent / "whole"))
 
 
@@ -231,11 +231,103 @@ def test_a_damaged_shard_is_done_again(folder: Path, monkeypatch) -> None:
     assert len(list(again.path.iterdir())) == 3 + 2
 
 
+def test_rows_of_a_shard_that_is_not_full_are_saved(folder: Path, monkeypatch) -> None:
+    monkeypatch.setattr(packed_writer, "SAVE_EVERY", 0.0)
+    with monkeypatch.context() as patch:
+        patch.setattr(packed_writer, "SHARD_BYTES", 16 << 20)  # one shard for all
+        stopped_after(90, patch, Stop())
+        patch.setattr(packed_writer.PackedWriter, "__exit__", lambda *_: None)  # SIGKILL
+        with pytest.raises(Stop):
+            prepare("folder", folder, folder.parent / "packed")
+    part = folder.parent / PART
+    (part / ".lock").unlink()
+    files = sorted(path.name for path in part.iterdir())
+    assert files == ["part.json", "unfinished-84.arrow"], "the ones before are removed"
+
+
+@pytest.mark.parametrize("hurt", [lambda path: path.unlink(), lambda path: path.write_bytes(b"x")])
+def test_a_damaged_file_of_rows_is_done_again(folder: Path, monkeypatch, hurt) -> None:
+    with monkeypatch.context() as patch:
+        stopped_after(90, patch, Stop())
+        with pytest.raises(Stop):
+            prepare("folder", folder, folder.parent / "packed")
+    hurt(folder.parent / PART / "unfinished-84.arrow")
+    asked = stopped_after(1000, monkeypatch, Stop())
+    again = prepare("folder", folder, folder.parent / "packed")
+    assert sum(asked) == 100 - 80 - 6
+    assert_equal(again, ingest(FolderReader(folder), folder.parent / "whole"))
+
+
+def test_rows_behind_a_damaged_shard_are_done_again(folder: Path, monkeypatch) -> None:
+    with monkeypatch.context() as patch:
+        stopped_after(90, patch, Stop())
+        with pytest.raises(Stop):
+            prepare("folder", folder, folder.parent / "packed")
+    (folder.parent / PART / "shard-00001.arrow").write_bytes(b"x")
+    again = prepare("folder", folder, folder.parent / "packed")
+    assert_equal(again, ingest(FolderReader(folder), folder.parent / "whole"))
+    assert len(list(again.path.iterdir())) == 3 + 2
+
+
+def test_what_an_older_version_left_is_gone_on_with(folder: Path, monkeypatch) -> None:
+    with monkeypatch.context() as patch:
+        stopped_after(90, patch, Stop())
+        with pytest.raises(Stop):
+            prepare("folder", folder, folder.parent / "packed")
+    notes = folder.parent / PART / PART_FILE
+    older = json.loads(notes.read_text())
+    del older["unfinished"]
+    notes.write_text(json.dumps(older))
+    asked = stopped_after(1000, monkeypatch, Stop())
+    prepare("folder", folder, folder.parent / "packed")
+    assert sum(asked) == 100 - 80 - 6
+
+
+@pytest.mark.parametrize("line", ["_images", "_names", "_sources", "_labels"])
+def test_interrupted_while_rows_are_added(tmp_path: Path, line: str) -> None:
+    """What came before is kept, whichever of a row's parts had been taken in."""
+
+    class Interrupted:
+        """In place of what is assigned to or read next when Ctrl-C comes."""
+
+        def _stop(self, *_: object) -> int:
+            raise KeyboardInterrupt
+
+        __len__ = __setitem__ = __getitem__ = __iadd__ = _stop
+
+    def write(writer: PackedWriter, numbers: range) -> None:
+        images = np.array([[[[i]]] for i in numbers], np.uint8)
+        labels = {"twice": np.array([[2 * i] for i in numbers], np.float32)}
+        writer.add(images, [str(i) for i in numbers], labels)
+
+    def made() -> PackedWriter:
+        return PackedWriter(tmp_path / "out", (1, 1, 1), {"twice": 1}, resume="x")
+
+    def interrupted() -> None:
+        with made() as writer:
+            write(writer, range(5))
+            kept = getattr(writer._pending, line)
+            setattr(writer._pending, line, Interrupted())
+            try:
+                write(writer, range(5, 9))
+            finally:
+                setattr(writer._pending, line, kept)
+
+    with pytest.raises(KeyboardInterrupt):
+        interrupted()
+    with made() as writer:
+        assert writer.names == list("01234")
+        write(writer, range(5, 9))
+    out = open_packed(tmp_path / "out")
+    assert out.images(0, 9).ravel().tolist() == list(range(9))
+    assert out.labels["twice"].ravel().tolist() == [2 * i for i in range(9)]
+
+
 def test_no_space_left_keeps_what_is_finished(folder: Path, monkeypatch) -> None:
     whole = packed_writer.written_whole
 
     def full(path, mode="wb"):
-        if path.name == "shard-00001.arrow":
+        if path.name == "shard-00001.arrow" or path.name.startswith("unfinished"):
             raise OSError(errno.ENOSPC, "No space left on device")
         return whole(path, mode)
 
@@ -292,7 +384,7 @@ def noted(part: Path) -> list[dict[str, object]]:
 
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGINT])
 def test_a_killed_ingest_goes_on(folder: Path, monkeypatch, number) -> None:
-    monkeypatch.setattr(packed_writer, "SHARD_BYTES", 10 * 6 * 8)
+    monkeypatch.setattr(packed_writer, "SHARD_BYTES", 10 * 6 * 8)  # as SLOWLY has it
     out, part = folder.parent / "packed", folder.parent / PART
     with subprocess.Popen(
         [sys.executable, "-c", SLOWLY, folder, out], stderr=subprocess.DEVNULL

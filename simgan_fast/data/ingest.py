@@ -38,6 +38,7 @@ DECODERS = ("auto", "pillow", "dali")
 WORTH_DALI = 2000  # large files; fewer are decoded before DALI has begun (0.3 s)
 LARGE = 128 * 128  # pixels
 CHUNK = 512  # images at most that a process hands over at a time
+LARGE_CHUNK = 64  # of large files: the progress moves, and what a stop loses is little
 CHUNK_BYTES = 8 << 20  # of their pixels
 
 
@@ -60,7 +61,7 @@ def ingest(
     installed; else simplejpeg for JPEG, where that is, and Pillow), "pillow" or "dali". `processes`:
     how many decode, or of DALI threads (default: one per core, for sets large enough). `origin`: kept
     in set.json. `sources`: the files and folders that `reader` reads; where they are given, an ingest
-    that was stopped leaves its finished shards beside `out`, and the next one with the same `origin`
+    that was stopped leaves what it has packed beside `out`, and the next one with the same `origin`
     and arguments goes on from there, unless a source has changed.
 
     Files that cannot be decoded are listed in `rejects.csv` and left out. 16-bit grey PNGs stay 16
@@ -180,17 +181,17 @@ class _Seen:
 def _seen_before(writer: PackedWriter, reader: Reader) -> _Seen:
     """The samples of the shards that `writer` goes on from; none where the reader has others now, or changed files.
 
-    The note of a stopped writer is of all samples that it had seen, more than are in its finished shards.
+    The note of a stopped writer is of all samples that it had seen, more than are in its files.
     """
     if writer.note is None:
         return _Seen()
     done, samples, seen = writer.count + len(writer.rejects), iter(reader), _Seen()
     with reading(f"what was seen of {reader.title} before"):
         _look_at(islice(samples, done), seen)
-        in_shards = seen.copy()
+        in_files = seen.copy()
         _look_at(islice(samples, writer.note[0] - done), seen)
     if seen.note == writer.note:
-        return in_shards
+        return in_files
     writer.begin_anew()
     return _Seen()
 
@@ -224,6 +225,8 @@ def _loaded(
         make = partial(DaliLoader, target, first)
         make()  # or its absence would be found by a thread
         return loaded(samples, load, min(size, BATCH), processes, image_bytes, make)
+    if plan.pixels >= LARGE:
+        size = min(size, LARGE_CHUNK)
     return loaded(samples, load, size, processes, image_bytes)
 
 

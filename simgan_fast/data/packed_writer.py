@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import json
 import logging
+import time
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence, Set
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, suppress
 from pathlib import Path
 from types import TracebackType
 from typing import Any, NamedTuple
@@ -33,6 +34,7 @@ from simgan_fast.files import LOCK_FILE, folder_resumable, folder_written_whole,
 
 SHARD_BYTES = 16 << 20  # of images, held in memory until the shard is written
 PART_FILE = "part.json"  # of a set that is not finished
+SAVE_EVERY = 20.0  # seconds: the rows of a shard that fills slowly are saved before it is full
 
 OWN = ("count", "shards", "digest")  # of a description: what each set has of its own
 
@@ -54,9 +56,9 @@ class PackedWriter:
     values each label has. `dtype`: "uint8" or "uint16". `shard_size`: images a shard (default: 16
     MiB of them). `origin`: any text that says what the set was made from, kept in set.json.
 
-    `resume`: anything that JSON can hold; where it is given, a writer that is stopped leaves its
-    finished shards in a hidden folder beside `path`, and the next one with the same arguments goes
-    on from there (`names`, `rejects`, and `note`: what that of the first was when its last shard was finished, for
+    `resume`: anything that JSON can hold; where it is given, a writer that is stopped leaves what it
+    has in a hidden folder beside `path` (one that is killed, what it had 20 seconds before), and the next one with the
+    same arguments goes on from there (`names`, `rejects`, and `note`: what that of the first was then, for
     whoever must know more), or begins anew. A second one at the same time is refused.
 
     `folder`: what makes the folder, where it is not to be as above.
@@ -92,13 +94,15 @@ class PackedWriter:
         self._names: dict[str, None] = {}  # in order
         self.rejects: list[Reject] = []
         self._shards: list[dict[str, Any]] = []
+        self._unfinished: dict[str, Any] | None = None  # the file of saved rows of the next shard
+        self._saved_at = time.monotonic()
         self._pending = _Pending(self._schema, self.shape, self.dtype, self.labels)
         self._resume = resume
         self.note: Any = None  # anything that JSON can hold
         self._context: AbstractContextManager[Path] = folder or (
             folder_written_whole(self.path)
             if resume is None
-            else folder_resumable(self.path, lambda: bool(self._shards), notes=PART_FILE)
+            else folder_resumable(self.path, lambda: self._kept > 0, notes=PART_FILE)
         )
 
     def __enter__(self) -> PackedWriter:
@@ -119,10 +123,14 @@ class PackedWriter:
             except BaseException as failure:
                 self._context.__exit__(type(failure), failure, failure.__traceback__)
                 raise
+        elif self._resume is not None and len(self._pending) and not issubclass(kind, InputError):
+            with suppress(OSError):  # a full disk, perhaps: what was saved before stays
+                self._save_unfinished()
         self._context.__exit__(kind, error, trace)
         if kind is not None and self.folder.exists():
-            done = sum(shard["count"] for shard in self._shards)
-            _log.warning("%d images are kept in %s: the same job goes on there.", done, self.folder)
+            _log.warning(
+                "%d images are kept in %s: the same job goes on there.", self._kept, self.folder
+            )
 
     @property
     def count(self) -> int:
@@ -162,6 +170,9 @@ class PackedWriter:
             start = part.stop
             if len(self._pending) == self._shard_size:
                 self._write_shard()
+        slow = self._resume is not None and time.monotonic() - self._saved_at >= SAVE_EVERY
+        if slow and len(self._pending):
+            self._save_unfinished()
 
     def reject(self, file: str, reason: str) -> None:
         """List `file` in rejects.csv: it is not in the set, for `reason`."""
@@ -178,19 +189,33 @@ class PackedWriter:
             )
         self._names.update(new)
 
+    @property
+    def _kept(self) -> int:
+        """Images in files, which a writer that goes on finds."""
+        files = [*self._shards, *([self._unfinished] if self._unfinished else [])]
+        return sum(file["count"] for file in files)
+
     def _write_shard(self) -> None:
-        file = f"shard-{len(self._shards):05d}.arrow"
-        batch = self._pending.take()
+        shard = self._write(f"shard-{len(self._shards):05d}.arrow", self._pending.rows())
+        self._pending.forget()
+        self._shards.append(shard)
+        if self._resume is not None:
+            self._save_part(unfinished=None)
+
+    def _save_unfinished(self) -> None:
+        """Save the rows of the shard that is being filled, for who goes on; its file is not part of the set."""
+        rows = self._pending.rows()
+        done = sum(shard["count"] for shard in self._shards) + len(rows)
+        # A name of its own: until part.json names this file, it names the one before.
+        self._save_part(unfinished=self._write(f"unfinished-{done}.arrow", rows))
+
+    def _write(self, file: str, rows: pa.RecordBatch) -> dict[str, Any]:
         with (
             written_whole(self.folder / file) as sink,
             pa.ipc.new_file(sink, self._schema) as writer,
         ):
-            writer.write_batch(batch)
-        self._shards.append(
-            {"file": file, "count": len(batch), "sha256": file_sha256(self.folder / file)}
-        )
-        if self._resume is not None:
-            self._save_part()
+            writer.write_batch(rows)
+        return {"file": file, "count": len(rows), "sha256": file_sha256(self.folder / file)}
 
     def _finish(self) -> None:
         if len(self._pending):
@@ -203,13 +228,17 @@ class PackedWriter:
             with written_whole(self.folder / name) as file:
                 file.write(text.encode())
 
-    def _save_part(self) -> None:
-        """Note what is finished, so that the next writer can go on from there."""
-        done = sum(shard["count"] for shard in self._shards)
-        rejects = [reject for reject in self.rejects if reject.before <= done]
+    def _save_part(self, unfinished: dict[str, Any] | None) -> None:
+        """Note what is in files, so that the next writer can go on from there."""
+        old, self._unfinished = self._unfinished, unfinished
+        rejects = [reject for reject in self.rejects if reject.before <= self._kept]
         part = {"made_by": self._made_by(), "rejects": rejects, "note": self.note}
+        part |= {"shards": self._shards, "unfinished": unfinished}
         with written_whole(self.folder / PART_FILE) as file:
-            file.write(json.dumps({**part, "shards": self._shards}).encode())
+            file.write(json.dumps(part).encode())
+        if old is not None and old != unfinished:
+            (self.folder / old["file"]).unlink(missing_ok=True)
+        self._saved_at = time.monotonic()
 
     def _made_by(self) -> Any:
         """What another writer must have in common to go on with the same set, as JSON gives it back."""
@@ -220,17 +249,23 @@ class PackedWriter:
         """Go on with what an earlier writer has left in the folder, if it is of use; remove the rest."""
         part = _read_part(self.folder / PART_FILE)
         if part.get("made_by") == self._made_by():
-            self._shards = list(self._whole_shards(part["shards"]))
+            self._shards = [shard for shard, _ in self._whole(part["shards"])]
+            unfinished = part.get("unfinished")
+            if unfinished and len(self._shards) == len(part["shards"]):
+                for file, rows in self._whole([unfinished]):  # one, or none where it is damaged
+                    self._pending.take_over(rows)
+                    self._unfinished = file
         rejects = [Reject(*reject) for reject in part.get("rejects", [])]
-        self.rejects = [
-            reject for reject in rejects if reject.before <= self.count and self._shards
-        ]
-        self.note = part["note"] if self._shards else None
-        self._remove_all_but({PART_FILE, LOCK_FILE, *(shard["file"] for shard in self._shards)})
+        self.rejects = [reject for reject in rejects if reject.before <= self.count and self.count]
+        self.note = part["note"] if self.count else None
+        kept = [*self._shards, *([self._unfinished] if self._unfinished else [])]
+        self._remove_all_but({PART_FILE, LOCK_FILE, *(file["file"] for file in kept)})
 
     def begin_anew(self) -> None:
         """Remove what an earlier writer has left."""
         self._names, self.rejects, self._shards, self.note = {}, [], [], None
+        self._unfinished = None
+        self._pending.forget()
         self._remove_all_but({LOCK_FILE})
 
     def _remove_all_but(self, kept: Set[str]) -> None:
@@ -238,15 +273,17 @@ class PackedWriter:
             if file.name not in kept:
                 file.unlink()
 
-    def _whole_shards(self, shards: Sequence[dict[str, Any]]) -> Iterator[dict[str, Any]]:
-        """The first of `shards` that are there and whole; their names are known from then on."""
-        for shard in shards:
+    def _whole(
+        self, files: Sequence[dict[str, Any]]
+    ) -> Iterator[tuple[dict[str, Any], pa.RecordBatch]]:
+        """The first of `files` that are there and whole, and their rows, whose names are known from then on."""
+        for shard in files:
             file = self.folder / shard["file"]
             if not file.is_file() or file_sha256(file) != shard["sha256"]:
                 return
             batch = open_shard(file, self._schema, shard["count"])
             self._remember(batch.column("name").to_pylist())
-            yield shard
+            yield shard, batch
 
     def _description(self) -> dict[str, Any]:
         return {
@@ -290,12 +327,18 @@ class _Pending:
         self._schema = schema
         # Kept from shard to shard: new memory costs more than what is copied there.
         self._images = np.empty((images_per_shard(shape, dtype.name), *shape), dtype)
-        self._names: list[str] = []
-        self._labels: dict[str, list[np.ndarray]] = {name: [] for name in labels}
-        self._sources: list[str] = []
+        self._widths = dict(labels)
+        self.forget()
 
     def __len__(self) -> int:
-        return len(self._names)
+        return self._count
+
+    def forget(self) -> None:
+        """Begin the next shard."""
+        self._count = 0
+        self._names: list[str] = []
+        self._labels: dict[str, list[np.ndarray]] = {name: [] for name in self._widths}
+        self._sources: list[str] = []
 
     def add(
         self,
@@ -315,19 +358,29 @@ class _Pending:
         self._sources += sources
         for name, values in labels.items():
             self._labels[name].append(values.copy())
+        self._count = stop  # last: what Ctrl-C interrupted before does not count
 
-    def take(self) -> pa.RecordBatch:
-        """All rows, which are forgotten; the pixels are valid until more are added."""
+    def take_over(self, rows: pa.RecordBatch) -> None:
+        """Add those that `rows` gave another writer."""
+        shape = (len(rows), *self._images.shape[1:])
+        pixels = np.ndarray(shape, self._images.dtype, rows.column("image").buffers()[1])
+        labels = {
+            name: rows.column(f"label:{name}").flatten().to_numpy().reshape(len(rows), width)
+            for name, width in self._widths.items()
+        }
+        names, sources = (rows.column(name).to_pylist() for name in ("name", "source"))
+        self.add(pixels, names, labels, sources)
+
+    def rows(self) -> pa.RecordBatch:
+        """All of them; the pixels are valid until more are added."""
         pixels = pa.py_buffer(self._images[: len(self)])
         columns = [
-            pa.array(self._names, pa.string()),
+            pa.array(self._names[: len(self)], pa.string()),
             pa.Array.from_buffers(self._schema.field("image").type, len(self), [None, pixels]),
         ]
         for name, parts in self._labels.items():
-            flat = pa.array(np.concatenate(parts).reshape(-1), pa.float32())
+            flat = pa.array(np.concatenate(parts)[: len(self)].reshape(-1), pa.float32())
             kind = self._schema.field(f"label:{name}").type
             columns.append(pa.FixedSizeListArray.from_arrays(flat, type=kind))
-            parts.clear()
-        columns.append(pa.array(self._sources, pa.string()))
-        self._names, self._sources = [], []
+        columns.append(pa.array(self._sources[: len(self)], pa.string()))
         return pa.RecordBatch.from_arrays(columns, schema=self._schema)
