@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 
 import pytest
@@ -41,6 +42,15 @@ def test_the_demo_of_hands(tmp_path: Path) -> None:
     assert (out / "summary.json").stat().st_mtime_ns == kept, "a finished demo is only read"
     (out / "summary.json").unlink()
     assert demo_hands(out, CONFIG, scale=0.002) == summary, "nothing that is there is done again"
+    trained = json.loads((out / "demo.json").read_text())["seconds"]["train"]
+    shutil.rmtree(out / "refined")
+    (out / "summary.json").unlink()
+    again = demo_hands(out, CONFIG, scale=0.002)
+    changing = ("seconds", "refine_images_per_second")
+    assert {name: again[name] for name in summary if name not in changing} == {
+        name: summary[name] for name in summary if name not in changing
+    }, "what is missing is made again, and what came after it"
+    assert again["seconds"]["train"] == trained and (out / "refined").is_dir()
     with pytest.raises(InputError, match="other settings"):
         demo_hands(out, CONFIG, scale=0.003)
     with pytest.raises(InputError, match="other settings"):

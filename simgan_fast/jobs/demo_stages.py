@@ -62,9 +62,10 @@ class DemoStages(ABC):
         """Do what is not done yet; returns the summary."""
         self._begin()
         summary_file = self.out / "summary.json"
-        if not summary_file.is_file():
+        unfinished = not summary_file.is_file()
+        if unfinished:
             self._work(summary_file)
-        if not (self.out / "report.html").is_file():
+        if unfinished or not (self.out / "report.html").is_file():
             report(self.out)
         finished: dict[str, Any] = json.loads(summary_file.read_text())
         return finished
@@ -74,9 +75,9 @@ class DemoStages(ABC):
         return max(1, round(count * self.scale))
 
     def _work(self, summary_file: Path) -> None:
-        self._stage("simulate", self._simulate)
-        self._stage("train", self._train)
-        self._stage("refine", self._refine)
+        self._stage("simulate", self._simulate, "synthetic", "camera", "test")
+        self._stage("train", self._train, "train")
+        self._stage("refine", self._refine, "refined")
         self._stage("evaluate", self.evaluate)
         self.picture()
         summary = {
@@ -116,9 +117,13 @@ class DemoStages(ABC):
         }
         write_json(self.record, record)
 
-    def _stage(self, name: str, work: Callable[[], None]) -> None:
+    def _stage(self, name: str, work: Callable[[], None], *made: str) -> None:
+        """Do it unless it is done and the folders that it `made` are there; what comes after it is done again then."""
         if name in self.seconds:
-            return
+            if all((self.out / folder).exists() for folder in made):
+                return
+            done = list(self.seconds)
+            self.seconds = {stage: self.seconds[stage] for stage in done[: done.index(name)]}
         began = time.monotonic()
         work()
         self.seconds[name] = round(time.monotonic() - began, 1)
