@@ -166,7 +166,7 @@ _HANDS_PAPER = dataclasses.replace(
 PRESETS: dict[str, TrainingConfig] = {
     "eyes": TrainingConfig(),
     # A quarter of the arithmetic, for two cores; longer, as it has 16,000 real images (docs/training.md).
-    "demo-eyes": TrainingConfig(width=32, steps=3000, batch_size=32),
+    "demo-eyes": TrainingConfig(width=32, steps=3000),
     "eyes-paper": _PAPER,
     "eyes-paper-kg50": dataclasses.replace(_PAPER, refiner_updates=50),
     "hands-paper": _HANDS_PAPER,
