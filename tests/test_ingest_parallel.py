@@ -258,17 +258,6 @@ def test_a_damaged_file_of_rows_is_done_again(folder: Path, monkeypatch, hurt) -
     assert_equal(again, ingest(FolderReader(folder), folder.parent / "whole"))
 
 
-def test_rows_behind_a_damaged_shard_are_done_again(folder: Path, monkeypatch) -> None:
-    with monkeypatch.context() as patch:
-        stopped_after(90, patch, Stop())
-        with pytest.raises(Stop):
-            prepare("folder", folder, folder.parent / "packed")
-    (folder.parent / PART / "shard-00001.arrow").write_bytes(b"x")
-    again = prepare("folder", folder, folder.parent / "packed")
-    assert_equal(again, ingest(FolderReader(folder), folder.parent / "whole"))
-    assert len(list(again.path.iterdir())) == 3 + 2
-
-
 def test_what_an_older_version_left_is_gone_on_with(folder: Path, monkeypatch) -> None:
     with monkeypatch.context() as patch:
         stopped_after(90, patch, Stop())
