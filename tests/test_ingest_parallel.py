@@ -402,3 +402,24 @@ def test_nothing_of_it_stays_in_the_process(folder: Path, caplog) -> None:
     with contextlib.suppress(ChildProcessError):
         pid, _ = os.waitpid(-1, os.WNOHANG)
         assert pid == 0, "a process was left over"
+
+
+def test_stopped_while_a_full_shard_is_noted(tmp_path: Path, monkeypatch) -> None:
+    """The shard is written and its rows forgotten, part.json not yet there."""
+
+    def made() -> PackedWriter:
+        return PackedWriter(tmp_path / "out", (1, 1, 1), shard_size=2, resume="x")
+
+    def stop() -> None:
+        monkeypatch.undo()
+        raise Stop
+
+    def stopped() -> None:
+        with made() as writer:
+            monkeypatch.setattr(writer, "_save", stop)
+            writer.add(np.zeros((2, 1, 1, 1), np.uint8), ["a", "b"])
+
+    with pytest.raises(Stop):
+        stopped()
+    with made() as writer:
+        assert writer.names == ["a", "b"]

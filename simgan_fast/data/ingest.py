@@ -179,7 +179,7 @@ class _Seen:
 
 
 def _seen_before(writer: PackedWriter, reader: Reader) -> _Seen:
-    """The samples of the shards that `writer` goes on from; none where the reader has others now, or changed files.
+    """The samples of the files that `writer` goes on from; none where the reader has others now, or changed files.
 
     The note of a stopped writer is of all samples that it had seen, more than are in its files.
     """

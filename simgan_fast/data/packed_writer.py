@@ -123,9 +123,9 @@ class PackedWriter:
             except BaseException as failure:
                 self._context.__exit__(type(failure), failure, failure.__traceback__)
                 raise
-        elif self._resume is not None and len(self._pending) and not issubclass(kind, InputError):
+        elif self._resume is not None and self.count and not issubclass(kind, InputError):
             with suppress(OSError):  # a full disk, perhaps: what was saved before stays
-                self._save_unfinished()
+                self._save()
         self._context.__exit__(kind, error, trace)
         if kind is not None and self.folder.exists():
             _log.warning(
@@ -170,9 +170,8 @@ class PackedWriter:
             start = part.stop
             if len(self._pending) == self._shard_size:
                 self._write_shard()
-        slow = self._resume is not None and time.monotonic() - self._saved_at >= SAVE_EVERY
-        if slow and len(self._pending):
-            self._save_unfinished()
+        if self._resume is not None and time.monotonic() - self._saved_at >= SAVE_EVERY:
+            self._save()
 
     def reject(self, file: str, reason: str) -> None:
         """List `file` in rejects.csv: it is not in the set, for `reason`."""
@@ -190,24 +189,37 @@ class PackedWriter:
         self._names.update(new)
 
     @property
+    def _files(self) -> list[dict[str, Any]]:
+        """What a writer that goes on finds: the shards, and the rows of the one that was not full."""
+        return [*self._shards, *([self._unfinished] if self._unfinished else [])]
+
+    @property
     def _kept(self) -> int:
-        """Images in files, which a writer that goes on finds."""
-        files = [*self._shards, *([self._unfinished] if self._unfinished else [])]
-        return sum(file["count"] for file in files)
+        return sum(file["count"] for file in self._files)
 
     def _write_shard(self) -> None:
         shard = self._write(f"shard-{len(self._shards):05d}.arrow", self._pending.rows())
         self._pending.forget()
         self._shards.append(shard)
         if self._resume is not None:
-            self._save_part(unfinished=None)
+            self._save()
 
-    def _save_unfinished(self) -> None:
-        """Save the rows of the shard that is being filled, for who goes on; its file is not part of the set."""
-        rows = self._pending.rows()
-        done = sum(shard["count"] for shard in self._shards) + len(rows)
-        # A name of its own: until part.json names this file, it names the one before.
-        self._save_part(unfinished=self._write(f"unfinished-{done}.arrow", rows))
+    def _save(self) -> None:
+        """Write the rows of the shard that is being filled, and note what is in files, for who goes on."""
+        old, new = self._unfinished, None
+        if len(self._pending):
+            done = sum(shard["count"] for shard in self._shards) + len(self._pending)
+            # A name of its own: until part.json names this file, it names the one before.
+            new = self._write(f"unfinished-{done}.arrow", self._pending.rows())
+        self._unfinished = new
+        rejects = [reject for reject in self.rejects if reject.before <= self._kept]
+        part = {"made_by": self._made_by(), "rejects": rejects, "note": self.note}
+        part |= {"shards": self._shards, "unfinished": new}
+        with written_whole(self.folder / PART_FILE) as file:
+            file.write(json.dumps(part).encode())
+        if old is not None and old != new:
+            (self.folder / old["file"]).unlink(missing_ok=True)
+        self._saved_at = time.monotonic()
 
     def _write(self, file: str, rows: pa.RecordBatch) -> dict[str, Any]:
         with (
@@ -228,18 +240,6 @@ class PackedWriter:
             with written_whole(self.folder / name) as file:
                 file.write(text.encode())
 
-    def _save_part(self, unfinished: dict[str, Any] | None) -> None:
-        """Note what is in files, so that the next writer can go on from there."""
-        old, self._unfinished = self._unfinished, unfinished
-        rejects = [reject for reject in self.rejects if reject.before <= self._kept]
-        part = {"made_by": self._made_by(), "rejects": rejects, "note": self.note}
-        part |= {"shards": self._shards, "unfinished": unfinished}
-        with written_whole(self.folder / PART_FILE) as file:
-            file.write(json.dumps(part).encode())
-        if old is not None and old != unfinished:
-            (self.folder / old["file"]).unlink(missing_ok=True)
-        self._saved_at = time.monotonic()
-
     def _made_by(self) -> Any:
         """What another writer must have in common to go on with the same set, as JSON gives it back."""
         plain = {name: value for name, value in self._description().items() if name not in OWN}
@@ -258,8 +258,7 @@ class PackedWriter:
         rejects = [Reject(*reject) for reject in part.get("rejects", [])]
         self.rejects = [reject for reject in rejects if reject.before <= self.count and self.count]
         self.note = part["note"] if self.count else None
-        kept = [*self._shards, *([self._unfinished] if self._unfinished else [])]
-        self._remove_all_but({PART_FILE, LOCK_FILE, *(file["file"] for file in kept)})
+        self._remove_all_but({PART_FILE, LOCK_FILE, *(file["file"] for file in self._files)})
 
     def begin_anew(self) -> None:
         """Remove what an earlier writer has left."""
