@@ -35,6 +35,21 @@ def save(path: Path, pixels: np.ndarray | Image.Image, **options) -> Path:
     return path
 
 
+def damaged_in_part(path: Path) -> Path:
+    """100 images of 6 x 8, of which 7 are damaged, one of them the first."""
+    for i in range(100):
+        file = save(path / f"{i}.jpg", smooth(6, 8, seed=i))
+        if i % 16 == 0:
+            file.write_bytes(file.read_bytes()[:-50])
+    return path
+
+
+def assert_equal(one: PackedSet, other: PackedSet) -> None:
+    assert one.names == other.names
+    assert one.rejects == other.rejects
+    np.testing.assert_array_equal(one.images(), other.images())
+
+
 def packed(folder: Path, **options) -> PackedSet:
     """Ingest `folder` beside itself."""
     return ingest(FolderReader(folder), folder.parent / "packed", **options)

@@ -77,6 +77,27 @@ def test_channels_last_gives_the_same_gaze() -> None:
     torch.testing.assert_close(model(images), expected, rtol=1e-9, atol=1e-12)
 
 
+def in_order(model: GazeEstimator) -> nn.Sequential:
+    """Its layers, a ReLU after each convolution and hidden layer, as the paper has them."""
+    layers: list[nn.Module] = []
+    for layer in model.children():
+        layers += [nn.Flatten()] if layer is model.fc1 else []
+        layers += [layer] if isinstance(layer, nn.MaxPool2d) else [layer, nn.ReLU()]
+    return nn.Sequential(*layers[:-1])  # none after the last
+
+
+def test_gaze_and_gradients_are_those_of_the_layers_in_the_papers_order() -> None:
+    model = GazeEstimator(width_factor=0.25, fc_width_factor=0.02).double()
+    images = torch.rand(3, 1, 35, 55, dtype=torch.float64) * 2 - 1
+    weights = list(model.parameters())
+    gaze = torch.randn(3, 3, dtype=torch.float64)
+    results = []
+    for network in (model, in_order(model)):
+        predicted = network(images)
+        results.append([predicted, *torch.autograd.grad(gaze_loss(predicted, gaze), weights)])
+    torch.testing.assert_close(*results, rtol=1e-9, atol=1e-12)
+
+
 def test_loss_is_half_the_squared_distance_per_image() -> None:
     predicted = torch.tensor([[1.0, 0.0, 0.0], [0.0, 0.0, -1.0]])
     gaze = torch.tensor([[0.0, 1.0, 0.0], [0.0, 0.0, -1.0]])

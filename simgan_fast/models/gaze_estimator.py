@@ -87,9 +87,10 @@ class GazeEstimator(nn.Module):
         # After one channel torch takes channels first, and then converts in every layer that follows.
         x = self.conv1(x).contiguous(memory_format=torch.channels_last)
         x = F.relu(self.conv2(F.relu(x)))
-        x = self.pool1(F.relu(self.conv3(x)))  # [n, 64, 18, 28] at the paper's size
-        x = F.relu(self.conv5(F.relu(self.conv4(x))))
-        x = self.pool2(x).flatten(1)  # [n, 192 * 9 * 14]
+        # ReLU and maximum may change places, and a quarter of the pixels is left after the pools.
+        x = F.relu(self.pool1(self.conv3(x)))  # [n, 64, 18, 28] at the paper's size
+        x = self.conv5(F.relu(self.conv4(x)))
+        x = F.relu(self.pool2(x).flatten(1))  # [n, 192 * 9 * 14]
         x = F.relu(self.fc2(F.relu(self.fc1(x))))
         return torch.as_tensor(self.fc3(x))
 
