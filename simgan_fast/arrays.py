@@ -21,7 +21,7 @@ def refine_array(images: Any, refiner: Refiner | str | Path, *, batch_size: int 
 
     Args:
         images: a NumPy array, or anything with `__dlpack__` (of torch, JAX, CuPy ...), uint8, uint16, or float32 in
-            [-1, 1]: [n, h, w, c], n may be 0, or [h, w, c]; for grey refiners [n, h, w] or [h, w] too.
+            [-1, 1]: [n, h, w, c], n may be 0; for colour refiners [h, w, c] too, for grey ones [n, h, w] and [h, w].
         refiner: a Refiner, on whose device the work is done, or what `Refiner.from_pretrained` takes.
         batch_size: images at a time.
 

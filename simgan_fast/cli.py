@@ -37,8 +37,7 @@ EXAMPLES = """examples:
   simgan-fast report runs/first
   simgan-fast refine runs/first simulated refined
   simgan-fast export refined refined.h5 --format hdf5
-  simgan-fast evaluate gaze --train raw=simulated --train refined=refined --test
-  labelled_photographs
+  simgan-fast evaluate gaze --train refined=refined --test labelled_photographs
   simgan-fast study gaze-table --out studies/gaze
   simgan-fast turing --real photographs --refined refined --out study
 """

@@ -312,6 +312,14 @@ def test_bad_arguments_are_one_sentence(
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.parametrize("setting", ["--steps=5", "--preset=eyes", "--size=9x9", "--feed=stream"])
+def test_a_run_goes_on_without_other_settings(
+    setting: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    text = fails_with(capsys, "train", "--resume", "nowhere", setting)
+    assert "goes on with a run as it is" in text
+
+
 def test_sizes_are_height_by_width() -> None:
     assert image_size("35x55") == (35, 55)
     for text in ("35", "x", "0x5", "-3x5", "axb"):

@@ -36,6 +36,7 @@ def test_measures_in_one_go(tmp_path: Path, monkeypatch, capsys, labelled: bool)
 
     for name in ("realism", "labels", "gaze"):
         monkeypatch.setattr(f"simgan_fast.jobs.evaluate_all.evaluate_{name}", noted(name))
+    monkeypatch.setattr("simgan_fast.evaluation.label_pairs.LEAST", 4)
     monkeypatch.setattr("simgan_fast.evaluation.realism.realism_table", str)
     monkeypatch.setattr("simgan_fast.evaluation.label_measures.labels_table", str)
     monkeypatch.setattr("simgan_fast.evaluation.gaze.gaze_table", str)
@@ -54,3 +55,14 @@ def test_measures_in_one_go(tmp_path: Path, monkeypatch, capsys, labelled: bool)
     assert [images.path for images in calls["labels"]] == [synthetic, refined]
     assert not labelled or calls["gaze"][1].path == real
     assert ("gaze was not measured" in capsys.readouterr().out) is not labelled
+
+
+def test_too_few_pairs_are_told_before_anything_is_measured(
+    tmp_path: Path, monkeypatch, capsys
+) -> None:
+    monkeypatch.setattr(
+        "simgan_fast.jobs.evaluate_all.evaluate_realism", None
+    )  # would end with a traceback
+    sets = [write_set(tmp_path / str(seed), seed, 150, labelled=True) for seed in range(3)]
+    assert cli.main(["evaluate", "all", *map(str, sets)]) == 2
+    assert "150 of the 150 raw and 150 refined images" in capsys.readouterr().err

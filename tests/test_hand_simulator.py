@@ -339,6 +339,8 @@ def test_the_command_writes_sets_in_parts(tmp_path: Path) -> None:
     np.testing.assert_array_equal(part.labels["joints"], whole.labels["joints"][6:])
     with pytest.raises(InputError, match="views: only hands have that"):
         simulate("eyes", tmp_path / "eyes", count=1, views=3)
+    with pytest.raises(InputError, match="fingers: no option of hands"):
+        simulate("hands", tmp_path / "hands", count=1, fingers=6)
 
 
 def test_documentation_gives_the_ranges_in_use() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import re
 import shutil
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,7 @@ import pytest
 from hand_sets import MemorySet, packed, toy_hands
 
 from simgan_fast import cli
+from simgan_fast.data import open_packed
 from simgan_fast.errors import InputError
 from simgan_fast.studies import hands_table
 from simgan_fast.studies.hands_table import PAPER_WITHIN_5, study_hands_table, table_4
@@ -33,7 +35,7 @@ def sets(tmp_path_factory: pytest.TempPathFactory) -> NamedSets:
     folder = tmp_path_factory.mktemp("sets")
     return NamedSets(
         packed(folder / "synthetic", viewed(24, 1, 3)),
-        packed(folder / "real", viewed(10, 2, 1)),
+        packed(folder / "real", viewed(20, 2, 2)),
         packed(folder / "test", viewed(6, 3, 1)),
     )
 
@@ -58,7 +60,18 @@ def test_rows_are_of_one_view_and_of_all(finished: Path) -> None:
     assert len({tuple(each) for each in error.values()}) == len(ROWS), "each row by itself"
     close = [found["arms"][row]["pck_5px"]["per_seed"] for row in ("3x refined", "3x synthetic")]
     assert found["change"]["3x refined"]["per_seed"] == pytest.approx(np.subtract(*close).tolist())
-    assert len(found["refiners"]) == 2
+    assert {row: len(each) for row, each in found["refiners"].items()} == {
+        "refined": 2,
+        "3x refined": 2,
+    }
+
+
+def test_a_refiner_learns_from_the_views_of_its_row(finished: Path) -> None:
+    """One that saw all views would bring them all to the looks of those that the real images have."""
+    for name, images in (("refiner-0", {8, 10}), ("refiner-3x-0", {24, 20})):
+        config = (finished / "runs" / name / "config.toml").read_text()
+        paths = re.findall(r'^(?:synthetic|real) = "(.+)"$', config, re.MULTILINE)
+        assert {len(open_packed(path)) for path in paths} == images
 
 
 def test_tables_and_curves_say_what_was_found(finished: Path) -> None:

@@ -26,7 +26,10 @@ def add(commands: Any) -> None:
         "--out", help="new folder for everything (default: runs/demo, hands runs/demo-hands)"
     )
     parser.add_argument(
-        "--scale", type=float, default=1.0, help="scale of all amounts of work, for quick trials"
+        "--scale",
+        type=float,
+        default=1.0,
+        help="times images, training steps and estimator updates, for quick trials (default: 1)",
     )
     add_settings(parser, "demo-eyes")
 

@@ -17,15 +17,15 @@ def add(kinds: Any) -> None:
         kinds,
         "ablations",
         run,
-        "what each part of the method is worth: local against global loss, with and without a history, lambda, K_g; "
-        "gaze error, realism and pupil shift over several seeds, and pictures side by side",
+        "what each part of the method is worth: local against global loss, with and without a history, what lambda "
+        "holds, lambda, K_g; gaze error, realism and pupil shift over several seeds, and pictures side by side",
         "simgan-fast study ablations --out studies/ablations --only loss --only history",
     )
     parser.add_argument(
         "--only",
         action="append",
         metavar="GROUP",
-        help="one of loss, history, lambda, kg; may come again (default: all)",
+        help="one of loss, history, psi, lambda, kg; may come again (default: all)",
     )
     parser.add_argument(
         "--lambdas",

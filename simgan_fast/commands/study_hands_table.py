@@ -30,7 +30,7 @@ def add(kinds: Any) -> None:
         action="store_true",
         help="turn, enlarge and move the estimators' images at random, as the paper does",
     )
-    add_study(parser, "demo-hands")
+    add_study(parser, "demo-hands", resized=False)
 
 
 def run(arguments: argparse.Namespace) -> None:

@@ -14,8 +14,8 @@ if TYPE_CHECKING:
     from simgan_fast.studies.sets import NamedSets
 
 
-def add_study(parser: argparse.ArgumentParser, base: str) -> None:
-    """Add the folder, the sets, seeds, preset and settings of the refiner, --quick and --json."""
+def add_study(parser: argparse.ArgumentParser, base: str, *, resized: bool = True) -> None:
+    """Add the folder, the sets (that may be `resized`), seeds, settings of the refiner, --quick and --json."""
     parser.add_argument(
         "--out", required=True, metavar="FOLDER", help="of the study; one that is there goes on"
     )
@@ -31,9 +31,12 @@ def add_study(parser: argparse.ArgumentParser, base: str) -> None:
     parser.add_argument(
         "--test-labels", metavar="CSV", help="labels of --test, if not its labels.csv"
     )
-    parser.add_argument(
-        "--size", type=image_size, help="HEIGHTxWIDTH that image folders are resized to"
-    )
+    if resized:
+        parser.add_argument(
+            "--size", type=image_size, help="HEIGHTxWIDTH that image folders are resized to"
+        )
+    else:
+        parser.set_defaults(size=None)
     parser.add_argument("--seeds", type=int, default=3, help="of everything (default: %(default)s)")
     parser.add_argument(
         "--quick", action="store_true", help="everything tiny, a trial: the numbers mean nothing"

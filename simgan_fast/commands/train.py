@@ -12,6 +12,8 @@ from simgan_fast.config import PRESETS
 from simgan_fast.errors import InputError
 from simgan_fast.stalls import ended_when_stalled
 
+USUAL = "eyes"  # preset
+
 
 def add(commands: Any) -> None:
     parser = command(
@@ -28,7 +30,9 @@ def add(commands: Any) -> None:
         "--size", type=image_size, help="HEIGHTxWIDTH that image folders are resized to"
     )
     parser.add_argument(
-        "--resume", metavar="RUN", help="go on with this run; takes no other setting"
+        "--resume",
+        metavar="RUN",
+        help="go on with this run; takes no other setting than --device and --timeout",
     )
     parser.add_argument(
         "--feed",
@@ -45,10 +49,9 @@ def add(commands: Any) -> None:
     parser.add_argument(
         "--preset",
         choices=list(PRESETS),
-        default="eyes",
-        help="settings to start from (default: %(default)s)",
+        help=f"settings to start from (default: {USUAL})",
     )
-    add_settings(parser, "eyes")
+    add_settings(parser, USUAL)
 
 
 def run(arguments: argparse.Namespace) -> None:
@@ -64,7 +67,7 @@ def _run(arguments: argparse.Namespace) -> None:
     if arguments.resume:
         changed = [
             name
-            for name in ("synthetic", "real", "out", "feed", "select_labelled")
+            for name in ("synthetic", "real", "out", "size", "feed", "select_labelled", "preset")
             if getattr(arguments, name)
         ]
         if changed or changes(arguments):
@@ -78,7 +81,7 @@ def _run(arguments: argparse.Namespace) -> None:
         raise InputError(
             f"{' and '.join(missing)} missing: name the two image sets and a new run folder."
         )
-    config = settings(arguments, arguments.preset)
+    config = settings(arguments, arguments.preset or USUAL)
     train(
         arguments.synthetic,
         arguments.real,

@@ -41,8 +41,8 @@ def hold_out(images: PackedSet, folder: Path, *, seed: int) -> tuple[PackedSet, 
             "refiner; leave the copies out."
         )
     return (
-        _written(images, folder / "training", ~held),
-        _written(images, folder / "validation", held),
+        write_part(images, folder / "training", ~held),
+        write_part(images, folder / "validation", held),
     )
 
 
@@ -58,7 +58,8 @@ def _digests(images: PackedSet, seed: int) -> NDArray[np.uint64]:
     return np.array(digests, np.uint64)
 
 
-def _written(images: PackedSet, path: Path, wanted: NDArray[np.bool_]) -> PackedSet:
+def write_part(images: PackedSet, path: Path, wanted: NDArray[np.bool_]) -> PackedSet:
+    """A packed set of those of `images` for which `wanted` [n] is true, at the new `path`."""
     origin = f"part {path.name} of {images.path}, digest {images.info['digest']}"
     writer = PackedWriter(path, images.shape, images.info["labels"], images.dtype, origin=origin)
     names, sources, labels = images.names, images.sources, images.labels

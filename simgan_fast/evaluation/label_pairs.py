@@ -39,6 +39,28 @@ class Pairs:
 
 def matched(raw: NamedSet, refined: NamedSet) -> Pairs:
     """The images that both sets have, by name without its ending, in the order of `raw`."""
+    rows = paired_rows(raw, refined)
+    pixels, others = raw.load(), refined.load()
+    if pixels.shape[1:] != others.shape[1:] or pixels.dtype != others.dtype:
+        raise InputError(
+            f"raw images are {pixels.dtype} {list(pixels.shape[1:])} and refined ones {others.dtype} "
+            f"{list(others.shape[1:])} (channels, height, width): make them alike."
+        )
+    first, second = ([pair[side] for pair in rows.values()] for side in (0, 1))
+    return Pairs(
+        names=list(rows),
+        raw=rows_of(pixels, first),
+        refined=rows_of(others, second),
+        labels={name: np.asarray(values)[first] for name, values in raw.labels.items()},
+        alone=len(raw.names) + len(refined.names) - 2 * len(rows),
+    )
+
+
+def paired_rows(raw: NamedSet, refined: NamedSet) -> dict[str, tuple[int, int]]:
+    """Name without its ending -> row in either set, of the images that both have, in the order of `raw`.
+
+    Raises InputError where these are too few to measure labels, or names of a set differ by their endings alone.
+    """
     a, b = (
         {_stem(name): row for row, name in enumerate(images.names)} for images in (raw, refined)
     )
@@ -46,26 +68,13 @@ def matched(raw: NamedSet, refined: NamedSet) -> Pairs:
         raise InputError(
             "two images of a set differ by the ending of their names alone: rename one of them."
         )
-    both = [name for name in a if name in b]
+    both = {name: (row, b[name]) for name, row in a.items() if name in b}
     if len(both) < LEAST:
         raise InputError(
             f"{len(both)} of the {len(a)} raw and {len(b)} refined images have the same name: labels need at least "
             f"{LEAST} pairs, half of them to train estimators on."
         )
-    pixels, others = raw.load(), refined.load()
-    if pixels.shape[1:] != others.shape[1:] or pixels.dtype != others.dtype:
-        raise InputError(
-            f"raw images are {pixels.dtype} {list(pixels.shape[1:])} and refined ones {others.dtype} "
-            f"{list(others.shape[1:])} (channels, height, width): make them alike."
-        )
-    rows = [a[name] for name in both]
-    return Pairs(
-        names=both,
-        raw=rows_of(pixels, rows),
-        refined=rows_of(others, [b[name] for name in both]),
-        labels={name: np.asarray(values)[rows] for name, values in raw.labels.items()},
-        alone=len(a) + len(b) - 2 * len(both),
-    )
+    return both
 
 
 @dataclass(frozen=True)

@@ -12,6 +12,7 @@ from simgan_fast.data.packed import PackedSet
 from simgan_fast.evaluation.gaze import GazeTraining, evaluate_gaze
 from simgan_fast.evaluation.gaze_labels import gaze_of
 from simgan_fast.evaluation.label_measures import evaluate_labels
+from simgan_fast.evaluation.label_pairs import paired_rows
 from simgan_fast.evaluation.realism import evaluate_realism
 
 
@@ -27,7 +28,7 @@ def evaluate_all(
     """Ask whether `refined` looks real, kept the labels of `synthetic`, and teaches gaze better.
 
     Args:
-        synthetic, refined: packed sets or image folders with the same names; 128 images at least.
+        synthetic, refined: packed sets or image folders with the same names, of which they share 200 at least.
         real: real images, 256 at least; gaze is measured on them if they are labelled with it, and then they must not
             have been trained on, nor have chosen the refiner.
         size: (height, width) that folders are resized to; by default the synthetic images keep theirs, and the
@@ -47,6 +48,7 @@ def evaluate_all(
         open_images(path, size=(height, width), channels=channels) for path in (refined, real)
     ]
     sets, photographs = {"synthetic": raw, "refined": others[0]}, others[1]
+    paired_rows(raw, others[0])  # too few are told now, and not when realism has been measured
     measures: dict[str, Callable[[], dict[str, Any]]] = {
         "realism": lambda: evaluate_realism(photographs, sets, seed=seed),
         "labels": lambda: evaluate_labels(raw, others[0], seed=seed),

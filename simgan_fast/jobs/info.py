@@ -53,4 +53,4 @@ def _dali() -> str:
         for found in metadata.distributions()
         if (name := found.name).startswith("nvidia-dali")
     )
-    return ", ".join(names) or "not installed; images are decoded with Pillow"
+    return ", ".join(names) or "not installed; images are decoded with simplejpeg and Pillow"

@@ -21,6 +21,7 @@ SIMULATORS: dict[str, Callable[..., Iterator[Batch]]] = {
     "hands": simulate_hands,
 }
 SUBJECTS = tuple(SIMULATORS)
+OF_HANDS = ("views", "poses", "crop", "values", "skeleton")  # options that eyes do not have
 BATCH = 192  # images that a thread renders at a time: whole blocks of eyes, and of hands from three views
 AHEAD = 4  # batches rendered before they are asked for
 
@@ -45,10 +46,11 @@ def simulate(
         out: a new folder; of hdf5 a new file.
         domain: "plain", what a simulator gives, or "camera", which stands in for photographs where
             there are none.
-        size: (height, width) in pixels; by default 35x55 of eyes, 224x224 of hands.
+        size: (height, width) in pixels; by default 35x55 of eyes, 224x224 of hands, and 480x640 of hands that
+            are not cropped.
         seed, start: image i is the same in every job of the same seed.
         format: one of `simgan_fast.data.export.FORMATS`; docs/file_formats.md has what each writes.
-        options: of hands, `views`, `poses`, `crop`, `values`, `skeleton` of `simulate_hands`.
+        options: of hands, those of OF_HANDS, as `simulate_hands` takes them.
 
     Raises InputError for a subject, domain, size, option or count that cannot be, or an `out` that holds
     something.
@@ -62,6 +64,10 @@ def simulate(
     if options and subject != "hands":
         raise InputError(
             f"{', '.join(options)}: only hands have that, and the subject is {subject}."
+        )
+    if unknown := sorted(options.keys() - OF_HANDS):
+        raise InputError(
+            f"{', '.join(unknown)}: no option of hands, which are {', '.join(OF_HANDS)}."
         )
     settings = {"seed": seed, "domain": domain, **options, **({"size": size} if size else {})}
     simulator = SIMULATORS[subject]

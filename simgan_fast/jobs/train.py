@@ -60,7 +60,8 @@ def train(
 
     Args:
         synthetic, real: packed sets or folders of PNG and JPEG images; folders are packed below
-            `out`/data. Labels are not used. Several processes take packed sets only.
+            `out`/data. Labels are not used, but for gaze where `config` selects by it. Several processes take packed
+            sets only.
         out: new run folder: config.toml, checkpoints/, refiner/, metrics.csv, tensorboard/, samples/.
         config: settings, `preset("eyes")` if left out.
         size: (height, width) that folders are resized to. By default the synthetic images keep

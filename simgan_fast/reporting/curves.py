@@ -14,10 +14,7 @@ from simgan_fast.reporting.run_facts import RunFacts
 PRETRAINING = "#eeeeee"
 SMOOTH = 40  # the bold line is the mean over a fortieth of the curve on either side
 MOST_MARKS = 100  # warnings on a chart
-NOTE = (
-    "Bold: running means. Green: the healthy range (docs/guide.md). Grey: pretraining. Dotted uprights: warnings. The "
-    "self-regularisation is the mean change times the number of pixels."
-)
+NOTE = "Bold: running means. Green: the healthy range (docs/guide.md). Grey: pretraining. Dotted uprights: warnings."
 
 
 def curves(run: RunFacts) -> str:

@@ -188,7 +188,7 @@ def _drawn(run: RunFacts) -> str:
     if not real:
         return feed
     times = run.config.steps * run.config.batch_size / real
-    return f"{feed}Steps times mini-batch are {times:.3g} times the real images; 6 to 16 times has worked."
+    return f"{feed}Steps times mini-batch are {times:.3g} times the real images; 3 to 16 times has worked."
 
 
 def _settings(run: RunFacts) -> str:

@@ -9,12 +9,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
-from torch import Tensor
 
 from simgan_fast.config import PRESETS, TrainingConfig
 from simgan_fast.data import PackedSet, open_packed
+from simgan_fast.data.hold_out import write_part
 from simgan_fast.devices import usable_device
 from simgan_fast.errors import InputError
 from simgan_fast.evaluation.pose import (
@@ -53,10 +52,11 @@ PAPER_WITHIN_5 = {  # %, by row in the order of the table
 }
 RAW_OF = {"refined": "synthetic", "3x refined": "3x synthetic"}
 SCORES = ("pck_5px", "auc", "mean_error_px", "mean_error_mm")
-COUNTS = {"synthetic": 15_000, "real": 5000, "test": 1000}  # where images are simulated
-QUICK_COUNTS = {"synthetic": 48, "real": 16, "test": 16}
+COUNTS = {"synthetic": 15_000, "real": 15_000, "test": 1000}  # where images are simulated
+QUICK_COUNTS = {"synthetic": 48, "real": 48, "test": 16}
 QUICK_TRAINING = PoseTraining(width=8, depth=1, updates=3, batch_size=4, warm_up=0)
-VIEWS = {"synthetic": 3, "real": 1, "test": 1}
+VIEWS = {"synthetic": 3, "real": 3, "test": 1}
+FIRST = "data/first-view-"  # folders of the study
 
 
 def study_hands_table(
@@ -71,17 +71,18 @@ def study_hands_table(
 ) -> dict[str, Any]:
     """Table 4 of the paper in the folder `out`; a study that was stopped goes on with what is missing.
 
-    For each seed a refiner is trained on all synthetic images and the real ones, whose labels it does not see, and the
-    synthetic images are refined. Estimators of the same seed are trained on the images of the first view, raw and
-    refined, on real ones with their labels, and on all views ("3x") raw and refined; and tested. Nothing is chosen by
-    the test set.
+    For each seed a refiner is trained on the synthetic and the real images of the first view, and one on those of all
+    views ("3x"); neither sees a label of the real ones. Estimators of the same seed are trained on the images of the
+    first view, raw and refined, on real ones with their labels, and on all views raw and refined; and tested. Nothing
+    is chosen by the test set.
 
     Args:
         out: new folder, or one that this study began.
         named: the sets, 16-bit depth with the labels of nyu-hands; None: simulated ones, 15,000 `plain` images in three
-            views, 5,000 and 1,000 `camera` images. Where the synthetic set has but one view (by its label `view`, if it
-            has that) there are no rows of 3x; where the real one has no joints there is no row of real labels.
-        seeds: refiners, 0 to seeds - 1; and estimators of each row.
+            views, as many `camera` images, and 1,000 of the first view. Where the synthetic set has but one view (by
+            its label `view`, if it has that) there are no rows of 3x; where the real one has no joints there is no row
+            of real labels.
+        seeds: refiners of one view and of all, 0 to seeds - 1; and estimators of each row.
         config: of the refiner; its seed is not used.
         training: of the estimators; by default the demo's.
         quick: whether everything is tiny, to try the command: the numbers mean nothing.
@@ -89,8 +90,9 @@ def study_hands_table(
 
     Returns:
         What it writes to `out`/hands-table.json. `arms`: row -> as `evaluate_pose` returns it; `change`: row of refined
-        images -> share within 5 pixels minus that of as many raw ones, as {mean, std, per_seed}; `refiners`: per seed
-        what `refiner_cell` returns. Beside it lie hands-table.csv and .md, and the curves as curve.csv, .svg and .png.
+        images -> share within 5 pixels minus that of as many raw ones, as {mean, std, per_seed}; `refiners`: row of
+        refined images -> per seed what `refiner_cell` returns. Beside it lie hands-table.csv and .md, and the curves as
+        curve.csv, .svg and .png.
 
     Raises:
         InputError: unusable sets or settings, or a folder of something else, another version or other settings.
@@ -112,10 +114,12 @@ def study_hands_table(
         config, training = dataclasses.replace(config, **QUICK_CONFIG), QUICK_TRAINING
     config, counts = dataclasses.replace(config, seed=0), QUICK_COUNTS if quick else COUNTS
     settings = study_settings(named, counts, config, training)
+    settings["refiners"] = "one of the first view, one of all"  # before, one for both
     with open_study(out, NAME, settings, {}) as study:
         options = SIMULATED_AS | {"views": VIEWS}
         sets = study_sets(study, named, counts, "hands", _check, **options)
-        work = _Work(study, sets, _rows(sets), seeds, config, training, device)
+        first = _of_first_view(study, sets)
+        work = _Work(study, sets, first, _rows(sets), seeds, config, training, device)
         results = work.results()
         _write(study.folder, results)
     return results
@@ -127,6 +131,7 @@ class _Work:
 
     study: Study
     sets: StudySets
+    first: StudySets  # of the first view
     rows: tuple[str, ...]
     seeds: int
     config: TrainingConfig
@@ -137,7 +142,11 @@ class _Work:
         """All cells, those that are missing made first."""
         self.study.costs = self._costs()  # the sets say which rows there are
         test, numbers = hands_of(self.sets.test, "the test set"), range(self.seeds)
-        refiners = [self._refiner(seed) for seed in numbers]
+        refiners = {
+            row: [self._refiner(row, seed) for seed in numbers]
+            for row in RAW_OF
+            if row in self.rows
+        }
         jobs = {
             _cell(row, seed): self._job(row, seed, test) for seed in numbers for row in self.rows
         }
@@ -159,15 +168,19 @@ class _Work:
 
     def _costs(self) -> dict[str, float]:
         """Cell -> minutes or so, on two cores with the default settings."""
-        refiners = {f"refiner-{seed}": 4.0 for seed in range(self.seeds)}
-        estimators = {_cell(row, seed): 1.0 for row in self.rows for seed in range(self.seeds)}
-        return refiners | estimators
+        numbers = range(self.seeds)
+        refined = [row for row in self.rows if row in RAW_OF]
+        refiners = {_refiner_name(row, seed): 2.0 for row in refined for seed in numbers}
+        return refiners | {_cell(row, seed): 1.6 for row in self.rows for seed in numbers}
 
-    def _refiner(self, seed: int) -> Cell:
-        name, config = f"refiner-{seed}", dataclasses.replace(self.config, seed=seed)
+    def _refiner(self, row: str, seed: int) -> Cell:
+        name, config = _refiner_name(row, seed), dataclasses.replace(self.config, seed=seed)
         return self.study.cell(
-            name, lambda: refiner_cell(self.study, name, self.sets, config, self.device)
+            name, lambda: refiner_cell(self.study, name, self._sets(row), config, self.device)
         )
+
+    def _sets(self, row: str) -> StudySets:
+        return self.sets if row.startswith("3x") else self.first
 
     def _job(self, row: str, seed: int, test: Hands) -> Callable[[Progress], Cell]:
         def work(progress: Progress) -> Cell:
@@ -185,28 +198,11 @@ class _Work:
 
         return work
 
-    def _images(self, row: str, seed: int) -> _Part:
+    def _images(self, row: str, seed: int) -> PackedSet:
         """What a row is trained on."""
-        images = self.sets.real if row == "real labels" else self.sets.synthetic
         if row in RAW_OF:
-            images = open_packed(self.study.folder / "refined" / f"refiner-{seed}")
-        return _Part(images, _first_view(images) | row.startswith("3x"))
-
-
-@dataclass(frozen=True)
-class _Part:
-    """The images of a set for which `kept` [n] is true."""
-
-    images: PackedSet
-    kept: NDArray[np.bool_]
-
-    @property
-    def labels(self) -> Mapping[str, NDArray[Any]]:
-        return {name: values[self.kept] for name, values in self.images.labels.items()}
-
-    def load(self) -> Tensor:
-        # by numpy: torch takes no rows of uint16
-        return torch.from_numpy(self.images.load().numpy()[self.kept])
+            return open_packed(self.study.folder / "refined" / _refiner_name(row, seed))
+        return self.first.real if row == "real labels" else self._sets(row).synthetic
 
 
 def _rows(sets: StudySets) -> tuple[str, ...]:
@@ -225,6 +221,18 @@ def _first_view(images: PackedSet) -> NDArray[np.bool_]:
     return first
 
 
+def _of_first_view(study: Study, sets: StudySets) -> StudySets:
+    """The training sets' images of the first view, as packed sets of their own where there are others too."""
+
+    def part(name: str, images: PackedSet) -> PackedSet:
+        wanted, path = _first_view(images), study.folder / f"{FIRST}{name}"
+        if wanted.all():
+            return images
+        return open_packed(path) if path.exists() else write_part(images, path, wanted)
+
+    return StudySets(part("synthetic", sets.synthetic), part("real", sets.real), sets.test)
+
+
 def _check(sets: StudySets) -> None:
     test = hands_of(sets.test, "the test set")
     hands_like(test, "synthetic", sets.synthetic)
@@ -234,6 +242,10 @@ def _check(sets: StudySets) -> None:
 
 def _cell(row: str, seed: int) -> str:
     return f"estimator-{row.replace(' ', '-')}-{seed}"
+
+
+def _refiner_name(row: str, seed: int) -> str:
+    return f"refiner-{'3x-' if row.startswith('3x') else ''}{seed}"
 
 
 def _arm(cells: list[Cell], test: Hands) -> dict[str, Any]:
