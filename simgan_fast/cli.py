@@ -17,6 +17,7 @@ from simgan_fast.commands import (
     prepare,
     refine,
     report,
+    require_output,
     show,
     simulate,
     study,
@@ -54,9 +55,11 @@ def main(argv: Sequence[str] | None = None) -> int:
 
     0, 1 (training came to an end, no memory), 2 (bad input, bad disk), 130 or 143 (stopped), 141 (nobody reads on).
     """
+    _open_what_is_closed()
     arguments = _parser().parse_args(argv)
     keep_freed_memory()
     try:
+        require_output(arguments)
         # Until its end alone: processes that the caller starts by fork later on would take it along, and not end.
         with handled_by(_terminate, signal.SIGTERM):
             arguments.run(arguments)
@@ -79,6 +82,13 @@ def main(argv: Sequence[str] | None = None) -> int:
             raise
         return _complain(NO_MEMORY, 1)
     return 0
+
+
+def _open_what_is_closed() -> None:
+    """Where the caller has closed standard output or error (`2>&-`), Python has None: take /dev/null."""
+    for name in ("stdout", "stderr"):
+        if getattr(sys, name) is None:
+            setattr(sys, name, open(os.devnull, "w"))  # noqa: SIM115 - open for good
 
 
 def _lacks_memory(error: MemoryError | RuntimeError) -> bool:

@@ -19,6 +19,7 @@ else:
 
 PRECISIONS = ("auto", "float32", "bfloat16")  # `simgan_fast.precision` says what they mean
 FEATURE_TRANSFORMS = ("identity", "derivatives")  # psi: `simgan_fast.training.losses`
+SEEDS = 2**63
 RUN_FORMAT = 1  # raised when a run folder of an older version can no longer be continued
 
 
@@ -82,6 +83,8 @@ class TrainingConfig:
             raise InputError(
                 "the discriminator 'hands' has no adversarial 'global': the ablation is that of 'eyes'."
             )
+        if self.seed >= SEEDS:
+            raise InputError(f"seed is {self.seed}: want 0 to 2^63 - 1.")
         if self.batch_size % 2:
             raise InputError(
                 f"batch_size is {self.batch_size}: it must be even, half of a batch comes from the history."
@@ -211,6 +214,8 @@ def from_dict(settings: Mapping[str, Any]) -> TrainingConfig:
 def _as_type_of(default: Any, name: str, value: Any) -> Any:
     wanted = type(default)
     fits = isinstance(value, wanted) or (wanted is float and isinstance(value, int))
+    if wanted is float and isinstance(value, int) and abs(value) > 2**63:
+        fits = False  # may be more than a float holds
     if not fits or isinstance(value, bool):
         raise InputError(f"setting {name} is {value!r}: it must be of type {wanted.__name__}.")
     return wanted(value)

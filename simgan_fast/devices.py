@@ -16,7 +16,7 @@ def usable_device(name: str) -> torch.device:
     """The device `name`, tried with one small tensor; InputError where torch cannot use it."""
     try:
         device = torch.device(name)
-        torch.zeros(1, device=device)
+        torch.zeros(1, device=device).item()  # "meta" has none to give
     except (RuntimeError, AssertionError, NotImplementedError) as error:
         reason = str(error).splitlines()[0].rstrip(".")
         raise InputError(

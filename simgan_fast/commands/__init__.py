@@ -5,10 +5,16 @@ from __future__ import annotations
 import argparse
 import math
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any
 
 from simgan_fast.data.export import FORMATS
 from simgan_fast.errors import InputError
+
+READ = (  # arguments of commands with --json that name what is read
+    *("synthetic", "refined", "real", "raw", "train", "test", "images"),
+    *("labels", "test_labels", "truth"),
+)
 
 
 def command(
@@ -23,6 +29,27 @@ def command(
     )
     parser.set_defaults(run=run)
     return parser
+
+
+def require_output(arguments: argparse.Namespace) -> None:
+    """Raise InputError, before any work, where the file of --json cannot be written or lies in what is read.
+
+    A set may stand behind its "name=". `show` and `report` look by themselves.
+    """
+    if not getattr(arguments, "json", None) or hasattr(arguments, "measure"):
+        return
+    file = Path(arguments.json)
+    if file.is_dir():
+        raise InputError(f"{file} is a folder: name a file.")
+    if blocked := next((p for p in file.parents if p.exists() and not p.is_dir()), None):
+        raise InputError(f"{file} cannot be written: {blocked} is no folder.")
+    for value in (getattr(arguments, name, None) for name in READ):
+        for text in value if isinstance(value, list) else [value or ""]:
+            path = Path(text.partition("=")[2] or text)
+            if text and file.resolve().is_relative_to(path.resolve()):
+                raise InputError(
+                    f"{file} would lie in {path}, which is read: name a file outside of it."
+                )
 
 
 def image_size(text: str) -> tuple[int, int]:

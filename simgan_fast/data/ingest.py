@@ -252,6 +252,10 @@ def _add_good(
         values = [chunk.labels.get(i, samples[i].labels)[name] for i in rows]
         labels[name] = np.array(values, np.float32).reshape(len(rows), width)
     for name in plan.pixel_labels:
+        if labels[name].shape[1] % 2:
+            raise InputError(
+                f"the label {name} has {labels[name].shape[1]} numbers: positions are x0, y0, x1, y1, ..., two a point."
+            )
         infos = [chunk.infos.get(i, plan.first) for i in rows]
         labels[name] = _moved(labels[name], infos, plan.target)
     part = samples[rows.start : rows.stop]

@@ -15,6 +15,7 @@ import numpy as np
 from simgan_fast.errors import InputError
 
 NAME_HEADERS = ("name", "file", "filename")
+DIGITS = 6  # of a column's index, at most
 LARGEST = 3.4028235e38  # the largest float32 as `rows` writes it, a little more than it is
 
 
@@ -68,7 +69,7 @@ def _groups(file: Path, columns: Sequence[str]) -> dict[str, slice]:
     groups: dict[str, slice] = {}
     for i, column in enumerate(columns[1:]):
         label, _, index = column.strip().rpartition(".")
-        if not (label and index.isdigit()):
+        if not (label and index.isascii() and index.isdigit() and len(index) <= DIGITS):
             label, index = column.strip(), "0"
         first = groups[label].start if label in groups else i
         if not label or int(index) != i - first or (label in groups and groups[label].stop != i):

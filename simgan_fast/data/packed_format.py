@@ -6,6 +6,7 @@ import csv
 import hashlib
 import io
 import json
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,7 @@ FORMAT = "simgan_fast.packed_set"
 VERSION = 1
 SET_FILE = "set.json"
 REJECTS_FILE = "rejects.csv"
+MOST_PIXELS = 2**30  # of an image, times its channels
 VALUE_RANGE = {"uint8": (0, 255), "uint16": (0, 65535)}
 
 Shape = tuple[int, int, int]
@@ -28,6 +30,10 @@ def checked_shape(shape: Iterable[int]) -> Shape:
     values = tuple(int(size) for size in shape)
     if len(values) != 3 or min(values) < 1:
         raise InputError(f"shape is {values}: want (channels, height, width), each at least 1.")
+    if math.prod(values) > MOST_PIXELS:
+        raise InputError(
+            f"shape is {values} (channels, height, width): an image may have {MOST_PIXELS} values."
+        )
     return values
 
 

@@ -43,7 +43,7 @@ def report(
     json_file = Path(json_out) if json_out is not None else None
     of_demo = _demo_files(run)
     facts = run_facts(run / "train" if of_demo else run)
-    _check_files(out, json_file, [*of_demo.values(), *named.values()])
+    _check_files(run, out, json_file, [*of_demo.values(), *named.values()])
     record = read_measure(of_demo.pop("record")) if of_demo else {}
     content = {name: read_measure(file) for name, file in {**of_demo, **named}.items()}
     text = page(facts, versions=info(), measures=content, seconds=_seconds(record))
@@ -66,8 +66,8 @@ def _demo_files(folder: Path) -> dict[str, Path]:
     return found if "record" in found and not (folder / "config.toml").exists() else {}
 
 
-def _check_files(out: Path, json_file: Path | None, read: list[Path]) -> None:
-    """Raise InputError where a name cannot be written, or is one of the files to be read."""
+def _check_files(run: Path, out: Path, json_file: Path | None, read: list[Path]) -> None:
+    """Raise InputError where a name cannot be written, is to be read, or lies in a folder of the run."""
     for file, end in ((out, ".html"), (json_file, ".json")):
         if file is None:
             continue
@@ -79,6 +79,8 @@ def _check_files(out: Path, json_file: Path | None, read: list[Path]) -> None:
             raise InputError(f"{file} cannot be written: {file.parent} is no folder.")
         if file.resolve() in {path.resolve() for path in read}:
             raise InputError(f"{file} is to be read: name another file to write.")
+        if run.resolve() in file.resolve().parents[1:]:
+            raise InputError(f"{file} would lie among the run's own files: name one beside them.")
 
 
 def _seconds(record: Mapping[str, Any]) -> dict[str, float]:

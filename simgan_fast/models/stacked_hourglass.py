@@ -156,9 +156,15 @@ def heat_map_loss(heat_maps: Tensor, targets: Tensor, visible: Tensor) -> Tensor
 def padding_of(height: int, width: int, multiple: int) -> tuple[int, int, int, int]:
     """Pixels left, right, top and bottom that bring an image to multiples of `multiple`.
 
+    Raises InputError where that would be more than twice the image: the hourglass has too many halvings.
+
     >>> padding_of(224, 224, 64)
     (16, 16, 16, 16)
     """
+    if multiple > 2 * max(height, width):
+        raise InputError(
+            f"images of {height}x{width} would be padded to multiples of {multiple}: take fewer halvings (depth)."
+        )
     across, down = -width % multiple, -height % multiple
     return across // 2, across - across // 2, down // 2, down - down // 2
 

@@ -145,7 +145,7 @@ def rows_up_to(path: Path, update: int, columns: list[str]) -> list[dict[str, st
     """
     if not update or not path.is_file():
         return []
-    with path.open(newline="") as file:
+    with path.open(newline="", encoding="utf-8", errors="replace") as file:
         rows = csv.DictReader(file)
         if not set(rows.fieldnames or ()) <= set(columns):
             raise InputError(
