@@ -17,7 +17,7 @@ from simgan_fast.commands import (
     prepare,
     refine,
     report,
-    require_output,
+    require_outputs,
     show,
     simulate,
     study,
@@ -59,7 +59,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     arguments = _parser().parse_args(argv)
     keep_freed_memory()
     try:
-        require_output(arguments)
+        require_outputs(arguments)
         # Until its end alone: processes that the caller starts by fork later on would take it along, and not end.
         with handled_by(_terminate, signal.SIGTERM):
             arguments.run(arguments)

@@ -19,7 +19,7 @@ else:
 
 PRECISIONS = ("auto", "float32", "bfloat16")  # `simgan_fast.precision` says what they mean
 FEATURE_TRANSFORMS = ("identity", "derivatives")  # psi: `simgan_fast.training.losses`
-SEEDS = 2**63
+SEEDS = 2**63  # seeds are below it: numpy, torch and Philox all take them
 RUN_FORMAT = 1  # raised when a run folder of an older version can no longer be continued
 
 
@@ -214,11 +214,12 @@ def from_dict(settings: Mapping[str, Any]) -> TrainingConfig:
 def _as_type_of(default: Any, name: str, value: Any) -> Any:
     wanted = type(default)
     fits = isinstance(value, wanted) or (wanted is float and isinstance(value, int))
-    if wanted is float and isinstance(value, int) and abs(value) > 2**63:
-        fits = False  # may be more than a float holds
     if not fits or isinstance(value, bool):
         raise InputError(f"setting {name} is {value!r}: it must be of type {wanted.__name__}.")
-    return wanted(value)
+    try:
+        return wanted(value)
+    except OverflowError:  # an integer of hundreds of digits
+        raise InputError(f"setting {name} is larger than a number may be.") from None
 
 
 def save_config(path: Path, config: TrainingConfig, data: Mapping[str, str]) -> None:
@@ -247,5 +248,8 @@ def load_config(path: Path) -> tuple[TrainingConfig, dict[str, str]]:
         raise InputError(
             f"{path} is damaged (no [training] and [data] tables): restore it, or start a new run."
         )
+    for name, value in document["data"].items():
+        if not isinstance(value, str):
+            raise InputError(f"{path} has {name} = {value!r}, not a text: restore it.")
     # A run from before there was a choice goes on as it began.
     return from_dict({"feature_transform": "identity", **document["training"]}), document["data"]

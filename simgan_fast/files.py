@@ -10,7 +10,7 @@ import math
 import os
 import shutil
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import IO, Any
@@ -175,6 +175,26 @@ def require_absent_or_empty(path: str | Path) -> None:
         raise InputError(
             f"{path} already exists and is not empty: name a new folder, or remove it."
         )
+
+
+def require_output_file(file: Path, read: Iterable[Path] = ()) -> None:
+    """Raise InputError, before any work, where `file` cannot be written, or is or lies in what is read.
+
+    Folders above it may be absent: they are made when it is written.
+    """
+    if file.is_dir():
+        raise InputError(f"{file} is a folder: name a file.")
+    above = next(parent for parent in file.absolute().parents if parent.exists())
+    if not above.is_dir():
+        raise InputError(f"{file} cannot be written: {above} is no folder.")
+    if not os.access(above, os.W_OK | os.X_OK):
+        raise InputError(f"{file} cannot be written: {above} takes no files of yours.")
+    for path in read:
+        if file.resolve().is_relative_to(path.resolve()):
+            what = f"the set {path}" if path.is_dir() else str(path)
+            raise InputError(
+                f"{file} would lie in {what}, which is read: name a file outside of it."
+            )
 
 
 def move_folder(folder: Path, path: Path) -> None:

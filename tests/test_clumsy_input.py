@@ -107,6 +107,16 @@ def test_halvings_beyond_the_image(tmp_path: Path, capsys: pytest.CaptureFixture
     refused(capsys, "take fewer halvings", *command, "--depth=9", "--updates=1", "--width=8")
 
 
+def test_a_picture_that_cannot_be_written(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    hands = packed(tmp_path / "hands", toy_hands(4, 1, 32))
+    command = ("evaluate", "pose", "--train", f"a={hands}", "--test", hands, "--updates=1")
+    refused(capsys, "is a folder", *command, "--picture", tmp_path)
+    for option in ("--curve", "--picture"):
+        refused(capsys, "which is read", *command, option, f"{hands}/x.png")
+
+
 def test_a_device_without_numbers(
     capsys: pytest.CaptureFixture[str], eyes: Path, trained: Path
 ) -> None:

@@ -60,9 +60,8 @@ def test_measures_in_one_go(tmp_path: Path, monkeypatch, capsys, labelled: bool)
 def test_too_few_pairs_are_told_before_anything_is_measured(
     tmp_path: Path, monkeypatch, capsys
 ) -> None:
-    monkeypatch.setattr(
-        "simgan_fast.jobs.evaluate_all.evaluate_realism", None
-    )  # would end with a traceback
+    # Calling it would end with a traceback.
+    monkeypatch.setattr("simgan_fast.jobs.evaluate_all.evaluate_realism", None)
     sets = [write_set(tmp_path / str(seed), seed, 150, labelled=True) for seed in range(3)]
     assert cli.main(["evaluate", "all", *map(str, sets)]) == 2
     assert "150 of the 150 raw and 150 refined images" in capsys.readouterr().err

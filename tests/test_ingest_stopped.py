@@ -56,13 +56,18 @@ def stopped_after(count: int, monkeypatch: pytest.MonkeyPatch, failure: BaseExce
     return asked
 
 
+def stopped(folder: Path, monkeypatch: pytest.MonkeyPatch, count: int = 90) -> None:
+    """Pack `folder` beside itself, up to `count` images."""
+    with monkeypatch.context() as patch:
+        stopped_after(count, patch, Stop())
+        with pytest.raises(Stop):
+            prepare("folder", folder, folder.parent / "packed")
+
+
 def test_what_is_done_is_not_done_again(folder: Path, monkeypatch, caplog) -> None:
     whole = ingest(FolderReader(folder), folder.parent / "whole")
     out = folder.parent / "packed"
-    with monkeypatch.context() as patch:
-        stopped_after(90, patch, Stop())
-        with pytest.raises(Stop):
-            prepare("folder", folder, out)
+    stopped(folder, monkeypatch)
     assert f"84 images are kept in {folder.parent / PART}" in caplog.text
     assert not out.exists()
     asked = stopped_after(1000, monkeypatch, Stop())
@@ -109,10 +114,7 @@ CHANGES = {
 def test_what_changed_begins_anew(folder: Path, monkeypatch, change) -> None:
     if change is CHANGES["labels"]:
         write_labels(folder, 0)
-    with monkeypatch.context() as patch:
-        stopped_after(90, patch, Stop())
-        with pytest.raises(Stop):
-            prepare("folder", folder, folder.parent / "packed")
+    stopped(folder, monkeypatch)
     time.sleep(0.02)  # the clock of files is some milliseconds coarse
     options = change(folder)
     asked = stopped_after(1000, monkeypatch, Stop())
@@ -124,10 +126,7 @@ def test_what_changed_begins_anew(folder: Path, monkeypatch, change) -> None:
 def test_what_changes_before_it_is_read_is_no_reason_to_begin_anew(
     folder: Path, monkeypatch
 ) -> None:
-    with monkeypatch.context() as patch:
-        stopped_after(90, patch, Stop())
-        with pytest.raises(Stop):
-            prepare("folder", folder, folder.parent / "packed")
+    stopped(folder, monkeypatch)
     time.sleep(0.02)
     for name in ("97.jpg", "1000.jpg"):
         save(folder / name, smooth(6, 8, seed=7))
@@ -139,10 +138,7 @@ def test_what_changes_before_it_is_read_is_no_reason_to_begin_anew(
 
 def test_going_on_twice(folder: Path, monkeypatch) -> None:
     for count in (50, 45):  # of what is left
-        with monkeypatch.context() as patch:
-            stopped_after(count, patch, Stop())
-            with pytest.raises(Stop):
-                prepare("folder", folder, folder.parent / "packed")
+        stopped(folder, monkeypatch, count)
     asked = stopped_after(1000, monkeypatch, Stop())
     again = prepare("folder", folder, folder.parent / "packed")
     assert sum(asked) == 100 - 84 - 6
@@ -150,10 +146,7 @@ def test_going_on_twice(folder: Path, monkeypatch) -> None:
 
 
 def test_a_damaged_shard_is_done_again(folder: Path, monkeypatch) -> None:
-    with monkeypatch.context() as patch:
-        stopped_after(90, patch, Stop())
-        with pytest.raises(Stop):
-            prepare("folder", folder, folder.parent / "packed")
+    stopped(folder, monkeypatch)
     shard = folder.parent / PART / "shard-00001.arrow"
     shard.write_bytes(shard.read_bytes()[:-1] + b"x")
     (folder.parent / PART / ".shard-00002.arrow.abc.part").write_bytes(b"half a shard")
@@ -178,10 +171,7 @@ def test_rows_of_a_shard_that_is_not_full_are_saved(folder: Path, monkeypatch) -
 
 @pytest.mark.parametrize("hurt", [lambda path: path.unlink(), lambda path: path.write_bytes(b"x")])
 def test_a_damaged_file_of_rows_is_done_again(folder: Path, monkeypatch, hurt) -> None:
-    with monkeypatch.context() as patch:
-        stopped_after(90, patch, Stop())
-        with pytest.raises(Stop):
-            prepare("folder", folder, folder.parent / "packed")
+    stopped(folder, monkeypatch)
     hurt(folder.parent / PART / "unfinished-84.arrow")
     asked = stopped_after(1000, monkeypatch, Stop())
     again = prepare("folder", folder, folder.parent / "packed")
@@ -190,10 +180,7 @@ def test_a_damaged_file_of_rows_is_done_again(folder: Path, monkeypatch, hurt) -
 
 
 def test_what_an_older_version_left_is_gone_on_with(folder: Path, monkeypatch) -> None:
-    with monkeypatch.context() as patch:
-        stopped_after(90, patch, Stop())
-        with pytest.raises(Stop):
-            prepare("folder", folder, folder.parent / "packed")
+    stopped(folder, monkeypatch)
     notes = folder.parent / PART / PART_FILE
     older = json.loads(notes.read_text())
     del older["unfinished"]
@@ -330,12 +317,12 @@ def test_stopped_while_a_full_shard_is_noted(tmp_path: Path, monkeypatch) -> Non
         monkeypatch.undo()
         raise Stop
 
-    def stopped() -> None:
+    def full() -> None:
         with made() as writer:
             monkeypatch.setattr(writer, "_save", stop)
             writer.add(np.zeros((2, 1, 1, 1), np.uint8), ["a", "b"])
 
     with pytest.raises(Stop):
-        stopped()
+        full()
     with made() as writer:
         assert writer.names == ["a", "b"]

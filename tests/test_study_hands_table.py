@@ -67,7 +67,7 @@ def test_rows_are_of_one_view_and_of_all(finished: Path) -> None:
 
 
 def test_a_refiner_learns_from_the_views_of_its_row(finished: Path) -> None:
-    """One that saw all views would bring them all to the looks of those that the real images have."""
+    """Images of other views cost it half of what it gains (docs/studies.md)."""
     for name, images in (("refiner-0", {8, 10}), ("refiner-3x-0", {24, 20})):
         config = (finished / "runs" / name / "config.toml").read_text()
         paths = re.findall(r'^(?:synthetic|real) = "(.+)"$', config, re.MULTILINE)

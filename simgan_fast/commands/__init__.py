@@ -10,11 +10,11 @@ from typing import Any
 
 from simgan_fast.data.export import FORMATS
 from simgan_fast.errors import InputError
+from simgan_fast.files import require_output_file
 
-READ = (  # arguments of commands with --json that name what is read
-    *("synthetic", "refined", "real", "raw", "train", "test", "images"),
-    *("labels", "test_labels", "truth"),
-)
+WRITTEN = ("json", "curve", "picture")  # arguments that name a file to write
+SETS = ("synthetic", "refined", "real", "raw", "train", "test", "images")  # that are read
+LABELS = ("labels", "test_labels", "truth")  # that are read
 
 
 def command(
@@ -31,25 +31,17 @@ def command(
     return parser
 
 
-def require_output(arguments: argparse.Namespace) -> None:
-    """Raise InputError, before any work, where the file of --json cannot be written or lies in what is read.
+def require_outputs(arguments: argparse.Namespace) -> None:
+    """Raise InputError, before any work, where a file cannot be written or lies in what is read."""
+    read = [Path(text.partition("=")[2] or text) for text in _texts(arguments, SETS + LABELS)]
+    for text in _texts(arguments, WRITTEN):
+        require_output_file(Path(text), read)
 
-    A set may stand behind its "name=". `show` and `report` look by themselves.
-    """
-    if not getattr(arguments, "json", None) or hasattr(arguments, "measure"):
-        return
-    file = Path(arguments.json)
-    if file.is_dir():
-        raise InputError(f"{file} is a folder: name a file.")
-    if blocked := next((p for p in file.parents if p.exists() and not p.is_dir()), None):
-        raise InputError(f"{file} cannot be written: {blocked} is no folder.")
-    for value in (getattr(arguments, name, None) for name in READ):
-        for text in value if isinstance(value, list) else [value or ""]:
-            path = Path(text.partition("=")[2] or text)
-            if text and file.resolve().is_relative_to(path.resolve()):
-                raise InputError(
-                    f"{file} would lie in {path}, which is read: name a file outside of it."
-                )
+
+def _texts(arguments: argparse.Namespace, names: Sequence[str]) -> list[str]:
+    """The values of those of the arguments `names` that were given, each once or often."""
+    values = [getattr(arguments, name, None) or [] for name in names]
+    return [text for value in values for text in ([value] if isinstance(value, str) else value)]
 
 
 def image_size(text: str) -> tuple[int, int]:

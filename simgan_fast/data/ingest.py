@@ -107,6 +107,11 @@ class _Plan:
     def __init__(self, reader: Reader, size: tuple[int, int] | None, channels: int | None) -> None:
         self.size, self.channels = size, channels
         self.count, self.pixel_labels = len(reader), reader.pixel_labels
+        for name in sorted(self.pixel_labels):
+            if (width := reader.labels[name]) % 2:
+                raise InputError(
+                    f"the label {name} has {width} numbers: positions are x0, y0, x1, y1, ..., two a point."
+                )
         with reading(f"the first image of {reader.title}"):
             self.name, self.first, self.pixels = _first_good(reader)
         height, width = size or (self.first.height, self.first.width)
@@ -252,10 +257,6 @@ def _add_good(
         values = [chunk.labels.get(i, samples[i].labels)[name] for i in rows]
         labels[name] = np.array(values, np.float32).reshape(len(rows), width)
     for name in plan.pixel_labels:
-        if labels[name].shape[1] % 2:
-            raise InputError(
-                f"the label {name} has {labels[name].shape[1]} numbers: positions are x0, y0, x1, y1, ..., two a point."
-            )
         infos = [chunk.infos.get(i, plan.first) for i in rows]
         labels[name] = _moved(labels[name], infos, plan.target)
     part = samples[rows.start : rows.stop]

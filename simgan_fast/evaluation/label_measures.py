@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from simgan_fast.config import SEEDS
 from simgan_fast.errors import InputError
 from simgan_fast.evaluation.altered_looks import altered_looks
 from simgan_fast.evaluation.gaze_labels import ANGLE_NAMES, gaze_of
@@ -31,7 +32,7 @@ from simgan_fast.evaluation.landmarks import (
     predict_landmarks,
     train_landmark_estimator,
 )
-from simgan_fast.evaluation.side_by_side import SEEDS, checked_seed, side_by_side
+from simgan_fast.evaluation.side_by_side import checked_seed, side_by_side
 from simgan_fast.progress import Progress
 
 Floats = NDArray[np.float64]

@@ -10,6 +10,7 @@ from typing import TypeVar
 
 import torch
 
+from simgan_fast.config import SEEDS
 from simgan_fast.devices import single_threads
 from simgan_fast.errors import InputError, TrainingDiverged
 from simgan_fast.progress import Progress
@@ -17,7 +18,6 @@ from simgan_fast.progress import Progress
 Key = TypeVar("Key", bound=Hashable)
 Result = TypeVar("Result")
 Network = TypeVar("Network", bound=torch.nn.Module)
-SEEDS = 2**63
 _generator = threading.Lock()
 
 

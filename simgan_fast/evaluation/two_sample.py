@@ -12,9 +12,10 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from simgan_fast.config import SEEDS
 from simgan_fast.data.feed import ResidentFeed
 from simgan_fast.errors import InputError
-from simgan_fast.evaluation.side_by_side import SEEDS, first_weights
+from simgan_fast.evaluation.side_by_side import first_weights
 from simgan_fast.ops import gather_normalize
 from simgan_fast.progress import Progress
 

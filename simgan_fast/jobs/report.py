@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from simgan_fast.errors import InputError
-from simgan_fast.files import write_json, written_whole
+from simgan_fast.files import require_output_file, write_json, written_whole
 from simgan_fast.jobs.info import info
 from simgan_fast.reporting.measures import read_measure
 from simgan_fast.reporting.page import page
@@ -73,8 +73,7 @@ def _check_files(run: Path, out: Path, json_file: Path | None, read: list[Path])
             continue
         if file.suffix.lower() != end:
             raise InputError(f"{file} cannot be written: want a name that ends in {end}.")
-        if file.is_dir():
-            raise InputError(f"{file} is a folder: name a file.")
+        require_output_file(file)
         if not file.parent.is_dir():
             raise InputError(f"{file} cannot be written: {file.parent} is no folder.")
         if file.resolve() in {path.resolve() for path in read}:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -18,7 +17,7 @@ from simgan_fast.data.set_facts import Bin, LabelFacts, histogram_bins, label_fa
 from simgan_fast.data.suspicions import Evidence, Suspicion, suspicions
 from simgan_fast.errors import InputError
 from simgan_fast.evaluation.gaze_labels import ANGLE_NAMES
-from simgan_fast.files import write_json
+from simgan_fast.files import require_output_file, write_json
 from simgan_fast.gaze import pitch_yaw_to_vector, vector_to_pitch_yaw
 from simgan_fast.pictures import save_picture
 
@@ -175,9 +174,4 @@ def _check_files(source: Path, sheet: Path, json_file: Path | None) -> None:
     for file in filter(None, (sheet, json_file)):
         if not file.parent.is_dir():
             raise InputError(f"{file} cannot be written: make the folder {file.parent} first.")
-        if file.is_dir():
-            raise InputError(f"{file} is a folder: name a file.")
-        if not os.access(file.parent, os.W_OK | os.X_OK):
-            raise InputError(f"{file} cannot be written: {file.parent} takes no files of yours.")
-        if file.resolve().is_relative_to(source.resolve()):
-            raise InputError(f"{file} would lie in the set {source}: name a file outside of it.")
+        require_output_file(file, [source])

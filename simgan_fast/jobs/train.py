@@ -131,9 +131,6 @@ def resume(out: str | Path, *, device: str = "cpu") -> Refiner:
     out, device = Path(out), device_of_process(device)
     usable_device(device)
     config, origin = load_config(out / "config.toml")
-    for name, value in origin.items():
-        if not isinstance(value, str):
-            raise InputError(f"{out}/config.toml has {name} = {value!r}, not a text: restore it.")
     try:
         synthetic_set, real_set = (
             open_packed(out / origin["synthetic"]),
