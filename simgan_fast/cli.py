@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import errno
 import os
 import signal
 import sys
@@ -44,6 +45,8 @@ EXAMPLES = """examples:
 """
 
 
+_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+
 NO_MEMORY = (
     "there is not enough memory: take smaller batches, a shorter history, --feed stream or a larger machine; what was "
     "finished is kept."
@@ -59,6 +62,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     arguments = _parser().parse_args(argv)
     keep_freed_memory()
     try:
+        for text in sys.argv[1:] if argv is None else argv:
+            text.encode()  # sets and runs keep paths as UTF-8
         require_outputs(arguments)
         # Until its end alone: processes that the caller starts by fork later on would take it along, and not end.
         with handled_by(_terminate, signal.SIGTERM):
@@ -76,7 +81,10 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 141
     except OSError as error:  # no space left, no permission, a disk that went away
         what = error.strerror or str(error)
-        return _complain(f"{error.filename or 'a file'}: {what}; nothing half-written was left.", 2)
+        left = "; nothing half-written was left" if error.errno in _FULL else ""
+        return _complain(f"{error.filename or 'a file'}: {what}{left}.", 2)
+    except UnicodeEncodeError as error:
+        return _complain(f"{error.object!r} is no text in UTF-8: give it another name.", 2)
     except (MemoryError, RuntimeError) as error:
         if not _lacks_memory(error):
             raise

@@ -23,6 +23,17 @@ SEEDS = 2**63  # seeds are below it: numpy, torch and Philox all take them
 RUN_FORMAT = 1  # raised when a run folder of an older version can no longer be continued
 
 
+def _as_type_of(default: Any, name: str, value: Any) -> Any:
+    wanted = type(default)
+    fits = isinstance(value, wanted) or (wanted is float and isinstance(value, int))
+    if not fits or isinstance(value, bool):
+        raise InputError(f"setting {name} is {value!r}: it must be of type {wanted.__name__}.")
+    try:
+        return wanted(value)
+    except OverflowError:  # an integer of hundreds of digits
+        raise InputError(f"setting {name} is larger than a number may be.") from None
+
+
 @dataclass(frozen=True)
 class TrainingConfig:
     """Settings of one training run; the defaults are those of the preset `eyes`.
@@ -67,6 +78,9 @@ class TrainingConfig:
     select_every: int = 100
 
     def __post_init__(self) -> None:
+        for field in dataclasses.fields(self):
+            value = _as_type_of(field.default, field.name, getattr(self, field.name))
+            object.__setattr__(self, field.name, value)
         for name, allowed in _CHOICES.items():
             if getattr(self, name) not in allowed:
                 raise InputError(
@@ -202,24 +216,12 @@ def preset(name: str, **changes: Any) -> TrainingConfig:
 
 
 def from_dict(settings: Mapping[str, Any]) -> TrainingConfig:
-    """Check names and types of `settings` and make a TrainingConfig of them."""
-    defaults = dataclasses.asdict(TrainingConfig())
-    unknown = sorted(set(settings) - set(defaults))
+    """Check the names of `settings` and make a TrainingConfig of them."""
+    known = [field.name for field in dataclasses.fields(TrainingConfig)]
+    unknown = sorted(set(settings) - set(known))
     if unknown:
-        raise InputError(f"setting {unknown[0]!r} is not known: choose from {', '.join(defaults)}.")
-    checked = {name: _as_type_of(defaults[name], name, value) for name, value in settings.items()}
-    return TrainingConfig(**checked)
-
-
-def _as_type_of(default: Any, name: str, value: Any) -> Any:
-    wanted = type(default)
-    fits = isinstance(value, wanted) or (wanted is float and isinstance(value, int))
-    if not fits or isinstance(value, bool):
-        raise InputError(f"setting {name} is {value!r}: it must be of type {wanted.__name__}.")
-    try:
-        return wanted(value)
-    except OverflowError:  # an integer of hundreds of digits
-        raise InputError(f"setting {name} is larger than a number may be.") from None
+        raise InputError(f"setting {unknown[0]!r} is not known: choose from {', '.join(known)}.")
+    return TrainingConfig(**settings)
 
 
 def save_config(path: Path, config: TrainingConfig, data: Mapping[str, str]) -> None:

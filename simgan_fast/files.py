@@ -189,11 +189,19 @@ def require_output_file(file: Path, read: Iterable[Path] = ()) -> None:
         raise InputError(f"{file} cannot be written: {above} is no folder.")
     if not os.access(above, os.W_OK | os.X_OK):
         raise InputError(f"{file} cannot be written: {above} takes no files of yours.")
-    for path in read:
-        if file.resolve().is_relative_to(path.resolve()):
+    require_outside(file, *read)
+
+
+def require_outside(out: str | Path, *read: str | Path) -> None:
+    """Raise InputError where `out`, which is to be written, is or lies in what is `read`.
+
+    What a folder of images has in it, at whatever depth, is part of the set.
+    """
+    for path in map(Path, read):
+        if Path(out).resolve().is_relative_to(path.resolve()):
             what = f"the set {path}" if path.is_dir() else str(path)
             raise InputError(
-                f"{file} would lie in {what}, which is read: name a file outside of it."
+                f"{out} would lie in {what}, which is read: name a place outside of it."
             )
 
 

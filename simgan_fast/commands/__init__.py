@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import argparse
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from simgan_fast.data.export import FORMATS
+from simgan_fast.data.packed import PackedSet
 from simgan_fast.errors import InputError
 from simgan_fast.files import require_output_file
+from simgan_fast.progress import say
 
 WRITTEN = ("json", "curve", "picture")  # arguments that name a file to write
 SETS = ("synthetic", "refined", "real", "raw", "train", "test", "images")  # that are read
@@ -84,9 +86,18 @@ def seconds(text: str) -> float:
     return value
 
 
+def say_what_is_tested_on_itself(sets: Mapping[str, PackedSet], test: PackedSet) -> None:
+    """Of an estimator that knows its test images the error says nothing about others."""
+    for name, images in sets.items():
+        if images.info["digest"] == test.info["digest"]:
+            say(f"warning: {name} holds the test images themselves")
+
+
 def named_sets(option: str, texts: Sequence[str]) -> dict[str, str]:
     """Name -> path of every NAME=SET; InputError where there is another, or a name comes twice."""
     named = [text.partition("=") for text in texts]
-    if any(not path for _, _, path in named) or len({name for name, _, _ in named}) < len(named):
+    if any(not (name and path) for name, _, path in named) or len(
+        {name for name, _, _ in named}
+    ) < len(named):
         raise InputError(f"{option} takes NAME=SET, with a different NAME each time.")
     return {name: path for name, _, path in named}

@@ -77,4 +77,7 @@ def add_pose_estimator(parser: argparse.ArgumentParser, defaults: PoseTraining) 
 
 
 def _updates(text: str) -> int | str:
-    return text if text == "auto" else int(text)
+    try:
+        return text if text == "auto" else int(text)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{text!r} is neither a number nor auto") from None

@@ -13,6 +13,7 @@ from simgan_fast.commands import (
     evaluate_realism,
     image_size,
     named_sets,
+    say_what_is_tested_on_itself,
 )
 from simgan_fast.commands.estimator import add_estimator, estimator_training
 from simgan_fast.errors import InputError
@@ -82,13 +83,14 @@ def run_gaze(arguments: argparse.Namespace) -> None:
     sets = {name: open_images(path, size=arguments.size) for name, path in named.items()}
     size = arguments.size or next(iter(sets.values())).shape[1:]
     test = open_images(arguments.test, size=size, labels=arguments.test_labels)
+    say_what_is_tested_on_itself(sets, test)
     training = estimator_training(arguments)
     seeds = tuple(range(arguments.seeds))
     results = evaluate_gaze(
         sets, test, seeds=seeds, training=training, baselines=arguments.baselines
     )
+    print(gaze_table(results))  # before the files: a full disk must not take both
     for path in arguments.curve:
         write_curve(results, path)
     if arguments.json:
         write_json(arguments.json, results)
-    print(gaze_table(results))

@@ -44,11 +44,11 @@ def run(arguments: argparse.Namespace) -> None:
         size=arguments.size,
         seed=arguments.seed,
     )
-    if arguments.json:
-        write_json(arguments.json, results)
     print(realism_table(results["realism"]), labels_table(results["labels"]), sep="\n\n")
     print()
     print(
         gaze_table(results["gaze"]) if results["gaze"] else "no gaze labels: gaze was not measured"
     )
     print("seconds: " + ", ".join(f"{name} {t:.0f}" for name, t in results["seconds"].items()))
+    if arguments.json:
+        write_json(arguments.json, results)

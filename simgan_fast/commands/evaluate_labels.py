@@ -49,8 +49,8 @@ def run(arguments: argparse.Namespace) -> None:
     channels, *size = raw.shape
     refined = open_images(arguments.refined, size=(size[0], size[1]), channels=channels)
     results = evaluate_labels(raw, refined, seed=arguments.seed)
+    print(labels_table(results))
     if arguments.out:
         save_label_pictures(results, raw, refined, arguments.out)
     if arguments.json:
         write_json(arguments.json, results)
-    print(labels_table(results))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from typing import Any
 
-from simgan_fast.commands import command, named_sets
+from simgan_fast.commands import command, named_sets, say_what_is_tested_on_itself
 from simgan_fast.commands.estimator import add_pose_estimator
 from simgan_fast.errors import InputError
 from simgan_fast.files import write_json
@@ -72,6 +72,7 @@ def run(arguments: argparse.Namespace) -> None:
         check_curve_file(path)
     sets = {name: open_images(path) for name, path in named.items()}
     test = open_images(arguments.test)
+    say_what_is_tested_on_itself(sets, test)
     training = PoseTraining(
         stacks=arguments.stacks,
         width=arguments.estimator_width,
@@ -83,10 +84,10 @@ def run(arguments: argparse.Namespace) -> None:
     results = evaluate_pose(
         sets, test, seeds=seeds, training=training, device=usable_device(arguments.device)
     )
+    print(pose_table(results))
     for path in arguments.curve:
         write_pose_curve(results, path)
     if arguments.picture:
         save_pose_picture(results, test, arguments.picture)
     if arguments.json:
         write_json(arguments.json, results)
-    print(pose_table(results))

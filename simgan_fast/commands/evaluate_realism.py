@@ -58,6 +58,6 @@ def run(arguments: argparse.Namespace) -> None:
         for name, path in paths.items()
     }
     results = evaluate_realism(real, sets, seed=arguments.seed, equalise=arguments.equalise)
+    print(realism_table(results))
     if arguments.json:
         write_json(arguments.json, results)
-    print(realism_table(results))

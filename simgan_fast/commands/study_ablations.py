@@ -53,12 +53,15 @@ def run(arguments: argparse.Namespace) -> None:
         quick=arguments.quick,
         device=arguments.device,
     )
+    print(ablation_tables(results))
     if arguments.json:
         write_json(arguments.json, results)
-    print(ablation_tables(results))
     pictures = ", ".join(f"{group}.png" for group in results["groups"])
     print(f"\n{arguments.out}/ablations.md, .csv, .json; {pictures}")
 
 
 def _numbers(text: str) -> list[float]:
-    return [float(part) for part in text.split(",")]
+    try:
+        return [float(part) for part in text.split(",")]
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{text!r} are no numbers with commas between") from None

@@ -37,7 +37,7 @@ def run(arguments: argparse.Namespace) -> None:
         quick=arguments.quick,
         device=arguments.device,
     )
+    print(tables(results))
     if arguments.json:
         write_json(arguments.json, results)
-    print(tables(results))
     print(f"\n{arguments.out}/gaze-table.md, .csv, .json; {arguments.out}/curve.png, .svg, .csv")

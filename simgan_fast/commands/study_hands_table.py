@@ -56,7 +56,7 @@ def run(arguments: argparse.Namespace) -> None:
         quick=arguments.quick,
         device=arguments.device,
     )
+    print(table_text(results))
     if arguments.json:
         write_json(arguments.json, results)
-    print(table_text(results))
     print(f"\n{arguments.out}/hands-table.md, .csv, .json; {arguments.out}/curve.png, .svg, .csv")

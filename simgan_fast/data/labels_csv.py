@@ -101,7 +101,7 @@ def _read_rows(
 
 def _number(file: Path, line: int, name: str, cell: str) -> float:
     try:
-        value = float(cell)
+        value = float("nan" if "_" in cell else cell)  # Python reads 1_0 as 10
     except ValueError:
         value = float("nan")
     if not abs(value) <= LARGEST:  # NaN too

@@ -7,6 +7,7 @@ from pathlib import Path
 from simgan_fast.data import open_images
 from simgan_fast.data.export import open_writer
 from simgan_fast.data.packed import PackedSet
+from simgan_fast.files import require_outside
 from simgan_fast.progress import Progress
 
 BATCH = 256  # images at a time
@@ -37,6 +38,7 @@ def export(
 
     >>> export("refined", "refined-shards", "webdataset")  # doctest: +SKIP
     """
+    require_outside(out, source)
     images = open_images(source, size=size, channels=channels, labels=labels)
     widths = images.info["labels"]
     writer = open_writer(out, format, shape=images.shape, labels=widths, dtype=images.dtype)

@@ -17,6 +17,7 @@ from simgan_fast.data.packed import PackedSet
 from simgan_fast.depth import encoding_of, plausible_depth
 from simgan_fast.devices import usable_device
 from simgan_fast.errors import InputError
+from simgan_fast.files import require_outside
 from simgan_fast.models.refiner import Refiner, read_refiner
 from simgan_fast.ops.gather_normalize import gather_normalize, to_uint8, to_uint16
 from simgan_fast.precision import chosen_precision, computing_in
@@ -68,6 +69,7 @@ def refine(
     """
     usable_device(device)
     require_batch_size(batch_size)
+    require_outside(out, source)
     refiner = read_refiner(refiner)
     images = open_images(source, size=size)
     require_channels(refiner, images, source)

@@ -31,7 +31,7 @@ from simgan_fast.data.packed_format import (
 from simgan_fast.data.packed_writer import PackedWriter, images_per_shard
 from simgan_fast.devices import usable_device
 from simgan_fast.errors import InputError
-from simgan_fast.files import move_folder, require_absent_or_empty, written_whole
+from simgan_fast.files import move_folder, require_absent_or_empty, require_outside, written_whole
 from simgan_fast.jobs.refine import (
     PLAUSIBLE,
     RefineResult,
@@ -81,6 +81,7 @@ def refine_shared(
     """
     usable_device(device)
     require_batch_size(batch_size)
+    require_outside(out, source)
     refiner = read_refiner(refiner)
     if not lease > 0:
         raise InputError(f"lease is {lease}: it must be more than 0 seconds.")

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import numpy as np
@@ -16,8 +17,8 @@ from simgan_fast.data import open_images
 from simgan_fast.data.feed import ResidentFeed, StreamFeed
 from simgan_fast.data.packed import PackedSet, is_packed, open_packed
 from simgan_fast.devices import device_of_process, usable_device
-from simgan_fast.errors import InputError
-from simgan_fast.files import require_absent_or_empty
+from simgan_fast.errors import InputError, TrainingDiverged
+from simgan_fast.files import folder_locked, require_absent_or_empty, require_outside
 from simgan_fast.jobs.refine import hand_encoding
 from simgan_fast.jobs.selection import held_out, open_selection
 from simgan_fast.memory import free_memory
@@ -89,6 +90,7 @@ def train(
     chosen_precision(config.precision, device, "uint8")  # InputError where there is no such
     if feed not in ("auto", *FEEDS):
         raise InputError(f"feed is {feed!r}: want one of auto, {', '.join(FEEDS)}.")
+    require_outside(out, synthetic, real, *([labelled] if labelled else []))
     with processes_of(device) as processes:
         several, plain = processes.world > 1, size is None and labelled is None
         if several and not plain:
@@ -101,7 +103,10 @@ def train(
         if several or (begun and plain and packed and config.select_by == "none"):
             run = _begun_or_again(synthetic, real, out, config, device, feed, processes)
         else:
-            run = _begun(synthetic, real, out, config, size, device, feed, labelled)
+            require_absent_or_empty(out)
+            with _removed_if_never_begun(out):
+                run = _begun(synthetic, real, out, config, size, device, feed, labelled)
+                return _finished(run)
         return _finished(run)
 
 
@@ -170,25 +175,35 @@ def _begun(
     labelled: str | Path | None,
 ) -> Run:
     """A new run of one process."""
-    require_absent_or_empty(out)
-    existed = out.exists()
-    try:
-        synthetic_set = open_images(synthetic, size=size, cache=out / "data" / "synthetic")
-        real_set = _open_like(synthetic_set, real, out / "data" / "real")
-        synthetic_set, real_set, chosen_by = held_out(
-            config, synthetic_set, real_set, labelled, out
-        )
-        if feed == "auto":
-            feed = _chosen_feed([synthetic_set, real_set], torch.device(device))
-        origin = {**_origin(out, synthetic_set, real_set), **chosen_by, "feed": feed}
-        out.mkdir(parents=True, exist_ok=True)
-        save_config(out / "config.toml", config, origin)
-    except BaseException:  # nothing was trained yet: leave no half-made run behind
-        shutil.rmtree(out / "data" if existed else out, ignore_errors=True)
-        raise
+    synthetic_set = open_images(synthetic, size=size, cache=out / "data" / "synthetic")
+    real_set = _open_like(synthetic_set, real, out / "data" / "real")
+    synthetic_set, real_set, chosen_by = held_out(config, synthetic_set, real_set, labelled, out)
+    if feed == "auto":
+        feed = _chosen_feed([synthetic_set, real_set], torch.device(device))
+    origin = {**_origin(out, synthetic_set, real_set), **chosen_by, "feed": feed}
+    out.mkdir(parents=True, exist_ok=True)
+    save_config(out / "config.toml", config, origin)
     run = _new_run(out, config, synthetic_set, real_set, device, feed, ALONE)
     run.selection = _selection(config, chosen_by.get("labelled"), out, device, ALONE)
     return run
+
+
+@contextmanager
+def _removed_if_never_begun(out: Path) -> Iterator[None]:
+    """Where the block fails before the first checkpoint, remove what it has made in `out`, new or empty before.
+
+    Its name is free again then. What has diverged stays, with its numbers to look at.
+    """
+    existed = out.exists()
+    try:
+        yield
+    except BaseException as failure:
+        begun = latest_update(out / "checkpoints") >= 0
+        if out.exists() and not begun and not isinstance(failure, TrainingDiverged):
+            with suppress(InputError), folder_locked(out, ""):  # unless another trains there now
+                for path in out.iterdir() if existed else [out]:
+                    shutil.rmtree(path) if path.is_dir() else path.unlink()
+        raise
 
 
 def _selection(

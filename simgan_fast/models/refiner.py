@@ -8,6 +8,7 @@ import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from textwrap import shorten
 from typing import Literal
 
 import torch
@@ -39,6 +40,18 @@ class RefinerConfig:
     blocks: int = 4
     kernel_size: int = 3
     padding_mode: PaddingMode = "reflect"
+
+    def __post_init__(self) -> None:
+        for name in ("in_channels", "width", "blocks", "kernel_size"):
+            number = getattr(self, name)
+            if type(number) is not int or number < 1:
+                raise InputError(
+                    f"a refiner's {name} is {number!r}: it must be an integer of at least 1."
+                )
+        if self.kernel_size % 2 == 0:
+            raise InputError(
+                f"a refiner's kernel_size is {self.kernel_size}: it must be odd, as images keep their size."
+            )
 
 
 def _weights(convolution: nn.Conv2d) -> tuple[Tensor, Tensor]:
@@ -214,7 +227,7 @@ class Refiner(nn.Module):
             refiner.load_state_dict(weights)
         except FileNotFoundError as error:
             raise InputError(
-                f"{folder} holds no trained refiner: {error.filename} is missing."
+                f"{folder} holds no trained refiner: {error.filename or hub.WEIGHTS_FILE} is missing."
             ) from None
         except (
             SafetensorError,
@@ -223,7 +236,7 @@ class Refiner(nn.Module):
             TypeError,
             RuntimeError,
         ) as error:
-            reason = str(error).splitlines()[0]
+            reason = shorten(str(error), 200)  # of weights that do not fit, several lines
             raise InputError(
                 f"{folder} holds a damaged refiner ({reason}): restore it or train again."
             ) from None
@@ -242,7 +255,7 @@ def _check_fit(config: RefinerConfig, weights: Mapping[str, Tensor]) -> None:
     size = config.kernel_size
     sizes = (config.width, config.in_channels, size, size)
     first = weights.get("first.weight", torch.empty(0))
-    if any(type(number) is not int for number in (*sizes, config.blocks)) or first.shape != sizes:
+    if first.shape != sizes:
         raise ValueError(f"first.weight is {list(first.shape)}, and config.json says {list(sizes)}")
     blocks = sum(name.endswith(".conv1.weight") for name in weights)
     if blocks != config.blocks:

@@ -6,6 +6,7 @@ import hashlib
 import json
 import re
 from pathlib import Path
+from textwrap import shorten
 from typing import Any
 
 import torch
@@ -83,7 +84,7 @@ def load_checkpoint(path: Path, simgan: SimGAN) -> Done:
         done: Done = {name: _count(value) for name, value in numbers["done"].items()}
         _restore(simgan, tensors, numbers)
     except (KeyError, ValueError, RuntimeError, AttributeError, IndexError) as error:
-        reason = str(error).splitlines()[0]
+        reason = shorten(str(error), 200)  # of weights that do not fit, several lines
         raise InputError(
             f"{path} does not fit this run's config.toml ({reason}): was either changed?"
         ) from None
