@@ -32,11 +32,13 @@ def device_of_process(name: str) -> str:
 
 
 @contextmanager
-def single_threads() -> Iterator[ThreadPoolExecutor]:
-    """A pool of as many Python threads as torch has threads, in each of which torch uses one."""
+def single_threads(workers: int | None = None) -> Iterator[ThreadPoolExecutor]:
+    """A pool of `workers` Python threads, by default as many as torch has threads, in each of which torch uses one."""
     threads = torch.get_num_threads()
     try:
-        with ThreadPoolExecutor(threads, initializer=torch.set_num_threads, initargs=(1,)) as pool:
+        with ThreadPoolExecutor(
+            workers or threads, initializer=torch.set_num_threads, initargs=(1,)
+        ) as pool:
             yield pool
     finally:
         torch.set_num_threads(threads)  # one of its numbers (MKL's) is the same for all threads
