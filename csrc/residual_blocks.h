@@ -70,8 +70,9 @@ void residual_blocks_backward_cpu(const ResidualBlocks& p, const float* grad, co
 // Forgets the transformed weights that were kept for the next call with the same ones.
 void forget_weights();
 
-// The same on the current CUDA device, where all of it lies, bf16 in channels-last memory aligned
-// to 16 bytes.
+// The same on the current CUDA device, where all of it lies, in channels-last memory aligned to 16
+// bytes. A map is [images, height, width, planes * channels] bf16: of float32 there are three
+// planes (cuda/maps.h).
 struct ResidualBlocksCuda {
     int64_t images, height, width;  // all >= 1
     int64_t channels;               // a multiple of 16
@@ -80,32 +81,43 @@ struct ResidualBlocksCuda {
     bool reflect;                   // padding: reflection (then height, width > size / 2) or zeros
     const void* weights;  // [2 * blocks, channels, channels, size, size], two of each block
     bool bf16_weights;    // else floats; so are the gradients of weights and biases
+    int64_t planes;       // 1: bf16; 3: float32, with weights of float32
     const float* biases;  // [2 * blocks, channels]; not for gradients
-    uint16_t* arranged;   // working memory for as many values as there are weights
+    uint16_t* arranged;   // working memory for `planes` times as many values as there are weights
 };
 
-// x, y [images, height, width, channels]. maps: what the backward pass will want, what each
-// convolution but the first reads [2 * blocks - 1, images, height, width, channels], or without
-// `keep` working memory of one such map.
-void residual_blocks_cuda(const ResidualBlocksCuda& p, const uint16_t* x, uint16_t* maps, bool keep,
-                          uint16_t* y, void* stream);
+// x, y: [images, height, width, channels], of bf16 or float32. map: working memory, with float32.
+// maps: what the backward pass will want, the 2 * blocks - 1 maps that the convolutions but the
+// first read, or without `keep` working memory of one.
+void residual_blocks_cuda(const ResidualBlocksCuda& p, const void* x, uint16_t* map, uint16_t* maps,
+                          bool keep, void* y, void* stream);
+
+// The same from map to map; y may be x.
+void residual_blocks_of_map_cuda(const ResidualBlocksCuda& p, const uint16_t* x, uint16_t* maps,
+                                 bool keep, uint16_t* y, void* stream);
 
 struct ResidualBlocksCudaGradients {
-    uint16_t* x;
+    void* x;       // of bf16 or float32
     void* weight;  // [2 * blocks, channels, size, size, channels], input channel last
     void* bias;    // [2 * blocks, channels]
     // Working memory:
-    uint16_t* hidden;  // like x
-    uint16_t* padded;  // with reflection, [images, height + size - 1, width + size - 1, channels]
+    uint16_t* map;     // with bf16 it is x
+    uint16_t* hidden;  // a map
+    uint16_t* padded;  // with reflection, a map of height + size - 1 by width + size - 1
     float* parts;      // [residual_blocks_cuda_parts]
 };
 
 int64_t residual_blocks_cuda_parts(const ResidualBlocksCuda& p);
 
-// The same bits on every GPU. grad: of y. Null, between the ends of a refiner: to.x has it, before
-// the last ReLU, and gets that of x before the ReLU which x comes from.
-void residual_blocks_backward_cuda(const ResidualBlocksCuda& p, const uint16_t* grad,
-                                   const uint16_t* x, const uint16_t* y, const uint16_t* maps,
+// The same bits on every GPU. grad: of y. map: as above.
+void residual_blocks_backward_cuda(const ResidualBlocksCuda& p, const void* grad, const void* x,
+                                   const void* y, uint16_t* map, const uint16_t* maps,
                                    const ResidualBlocksCudaGradients& to, void* stream);
+
+// The same of maps: to.map has the gradient before the last ReLU, and gets that of x, or with
+// `relu` before the one that x comes from.
+void residual_blocks_of_map_backward_cuda(const ResidualBlocksCuda& p, const uint16_t* x, bool relu,
+                                          const uint16_t* maps,
+                                          const ResidualBlocksCudaGradients& to, void* stream);
 
 }  // namespace simgan_fast

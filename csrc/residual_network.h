@@ -17,14 +17,14 @@ struct ResidualNetworkCuda {
     bool tanh;
 };
 
-// images [images, in_channels, height, width], y [images, out_channels, height, width].
-// maps: what the backward pass will want, what each convolution but the first reads [2 * blocks +
-// 1, images, height, width, channels], or without `keep` working memory of two such maps.
+// images [images, in_channels, height, width], y [images, out_channels, height, width], bf16 or
+// with maps of float32 float32. maps: what the backward pass will want, the 2 * blocks + 1 maps
+// that the convolutions but the first read, or without `keep` working memory of two.
 void residual_network_cuda(const ResidualNetworkCuda& p, const void* images, uint16_t* maps,
-                           bool keep, uint16_t* y, void* stream);
+                           bool keep, void* y, void* stream);
 
 struct ResidualNetworkCudaGradients {
-    ResidualBlocksCudaGradients blocks;  // `x` is working memory
+    ResidualBlocksCudaGradients blocks;  // without `x`
     void* images;                        // like the images, or null: not wanted
     // Of the type of the blocks' weights, input channel last:
     void *first_weight, *first_bias, *last_weight, *last_bias;
@@ -34,8 +34,8 @@ struct ResidualNetworkCudaGradients {
 int64_t residual_network_cuda_parts(const ResidualNetworkCuda& p);
 
 // grad: of y. The same bits on every GPU.
-void residual_network_backward_cuda(const ResidualNetworkCuda& p, const uint16_t* grad,
-                                    const void* images, const uint16_t* y, const uint16_t* maps,
+void residual_network_backward_cuda(const ResidualNetworkCuda& p, const void* grad,
+                                    const void* images, const void* y, const uint16_t* maps,
                                     const ResidualNetworkCudaGradients& to, void* stream);
 
 }  // namespace simgan_fast

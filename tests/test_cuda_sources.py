@@ -35,15 +35,18 @@ REGISTERS = {
     "Forward": 64,
     "Backward": 64,
     "Convolve": 168,
-    "WeightGradient<64, 7>": 252,  # one block of 256 threads: there are more
+    "WeightGradient<64, 7, 1>": 252,  # one block of 256 threads: there are more
+    "WeightGradient<64, 7, 3>": 255,
     "WeightGradient": 168,
     "SumParts": 40,
     "Arrange": 32,
-    "Fold": 40,
+    "Fold": 42,
     "First": 128,
     "FirstWeights": 168,
     "FirstInput": 168,
     "Last": 128,
+    "LastBackward<1, 64, 3>": 255,  # two blocks of 128
+    "LastBackward<3, 64, 3>": 255,
     "LastBackward": 168,
 }
 

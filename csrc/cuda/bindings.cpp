@@ -69,50 +69,42 @@ void patch_cross_entropy_backward(int device, uintptr_t stream, uintptr_t logits
         at<void>(grad_logits), at<void>(stream));
 }
 
-// Images, height, width, channels, blocks, size of the filters, reflect.
-using BlockSizes = std::array<int64_t, 7>;
+// Images, height, width, channels, blocks, size of the filters, reflect, planes.
+using BlockSizes = std::array<int64_t, 8>;
 
 ResidualBlocksCuda blocks_of(const BlockSizes& s, uintptr_t weights = 0, bool bf16_weights = false,
                              uintptr_t arranged = 0) {
-    return {s[0],
-            s[1],
-            s[2],
-            s[3],
-            s[4],
-            s[5],
-            s[6] != 0,
-            at<void>(weights),
-            bf16_weights,
-            nullptr,
-            at<uint16_t>(arranged)};
+    return {s[0],         s[1], s[2],      s[3],
+            s[4],         s[5], s[6] != 0, at<void>(weights),
+            bf16_weights, s[7], nullptr,   at<uint16_t>(arranged)};
 }
 
 void residual_blocks(int device, uintptr_t stream, const BlockSizes& sizes, uintptr_t weights,
                      bool bf16_weights, uintptr_t arranged, uintptr_t biases, uintptr_t x,
-                     uintptr_t maps, bool keep, uintptr_t y) {
+                     uintptr_t map, uintptr_t maps, bool keep, uintptr_t y) {
     const DeviceGuard guard("residual_blocks", device);
     auto call = blocks_of(sizes, weights, bf16_weights, arranged);
     call.biases = at<float>(biases);
-    residual_blocks_cuda(call, at<uint16_t>(x), at<uint16_t>(maps), keep, at<uint16_t>(y),
-                         at<void>(stream));
+    residual_blocks_cuda(call, at<void>(x), at<uint16_t>(map), at<uint16_t>(maps), keep,
+                         at<void>(y), at<void>(stream));
 }
 
 int64_t residual_blocks_parts(const BlockSizes& sizes) {
     return residual_blocks_cuda_parts(blocks_of(sizes));
 }
 
-// to: gradients of x, weights and biases, then working memory: hidden, padded, parts.
+// to: gradients of x, weights and biases, then working memory: map, hidden, padded, parts.
 void residual_blocks_backward(int device, uintptr_t stream, const BlockSizes& sizes,
                               uintptr_t weights, bool bf16_weights, uintptr_t arranged,
-                              uintptr_t grad, uintptr_t x, uintptr_t y, uintptr_t maps,
-                              const std::array<uintptr_t, 6>& to) {
+                              uintptr_t grad, uintptr_t x, uintptr_t y, uintptr_t map,
+                              uintptr_t maps, const std::array<uintptr_t, 7>& to) {
     const DeviceGuard guard("residual_blocks_backward", device);
-    residual_blocks_backward_cuda(blocks_of(sizes, weights, bf16_weights, arranged),
-                                  at<uint16_t>(grad), at<uint16_t>(x), at<uint16_t>(y),
-                                  at<uint16_t>(maps),
-                                  {at<uint16_t>(to[0]), at<void>(to[1]), at<void>(to[2]),
-                                   at<uint16_t>(to[3]), at<uint16_t>(to[4]), at<float>(to[5])},
-                                  at<void>(stream));
+    residual_blocks_backward_cuda(
+        blocks_of(sizes, weights, bf16_weights, arranged), at<void>(grad), at<void>(x), at<void>(y),
+        at<uint16_t>(map), at<uint16_t>(maps),
+        {at<void>(to[0]), at<void>(to[1]), at<void>(to[2]), at<uint16_t>(to[3]),
+         at<uint16_t>(to[4]), at<uint16_t>(to[5]), at<float>(to[6])},
+        at<void>(stream));
 }
 
 // Channels of images in and out, whether images are bf16, whether there is a tanh.
@@ -134,7 +126,7 @@ void residual_network(int device, uintptr_t stream, const BlockSizes& sizes, uin
     auto blocks = blocks_of(sizes, weights, bf16_weights, arranged);
     blocks.biases = at<float>(biases);
     residual_network_cuda(network_of(blocks, end_sizes, ends), at<void>(images), at<uint16_t>(maps),
-                          keep, at<uint16_t>(y), at<void>(stream));
+                          keep, at<void>(y), at<void>(stream));
 }
 
 int64_t residual_network_parts(const BlockSizes& sizes, const EndSizes& end_sizes) {
@@ -142,7 +134,7 @@ int64_t residual_network_parts(const BlockSizes& sizes, const EndSizes& end_size
 }
 
 // to: gradients of the images or 0, of weights and biases of the blocks, of the first
-// convolution's, of the last one's; then working memory: x, hidden, padded, parts.
+// convolution's, of the last one's; then working memory: map, hidden, padded, parts.
 void residual_network_backward(int device, uintptr_t stream, const BlockSizes& sizes,
                                uintptr_t weights, bool bf16_weights, uintptr_t arranged,
                                const EndSizes& end_sizes, const EndWeights& ends, uintptr_t grad,
@@ -150,11 +142,15 @@ void residual_network_backward(int device, uintptr_t stream, const BlockSizes& s
                                const std::array<uintptr_t, 11>& to) {
     const DeviceGuard guard("residual_network_backward", device);
     const auto blocks = blocks_of(sizes, weights, bf16_weights, arranged);
-    const ResidualBlocksCudaGradients of_blocks{at<uint16_t>(to[7]), at<void>(to[1]),
-                                                at<void>(to[2]),     at<uint16_t>(to[8]),
-                                                at<uint16_t>(to[9]), at<float>(to[10])};
-    residual_network_backward_cuda(network_of(blocks, end_sizes, ends), at<uint16_t>(grad),
-                                   at<void>(images), at<uint16_t>(y), at<uint16_t>(maps),
+    const ResidualBlocksCudaGradients of_blocks{nullptr,
+                                                at<void>(to[1]),
+                                                at<void>(to[2]),
+                                                at<uint16_t>(to[7]),
+                                                at<uint16_t>(to[8]),
+                                                at<uint16_t>(to[9]),
+                                                at<float>(to[10])};
+    residual_network_backward_cuda(network_of(blocks, end_sizes, ends), at<void>(grad),
+                                   at<void>(images), at<void>(y), at<uint16_t>(maps),
                                    {of_blocks, at<void>(to[0]), at<void>(to[3]), at<void>(to[4]),
                                     at<void>(to[5]), at<void>(to[6])},
                                    at<void>(stream));

@@ -6,7 +6,8 @@
 // around it 16 channels at a time, a slab, are copied while the slab before is multiplied: ldmatrix
 // reads it once for each tap, through a window that has moved. The weights of a slab come in
 // portions: those of 3x3 filters are one, which may stay; of 7x7 filters, of which a slab has 100
-// KB, each row of taps is one, and is copied while the row before is multiplied.
+// KB, each row of taps is one, and is copied while the row before is multiplied. Float32 is six
+// times as many slabs: those of each product of planes (maps.h).
 #pragma once
 
 #include <type_traits>
@@ -25,7 +26,7 @@ struct MapConvolution {
     const uint16_t* skip;    // like y, added; or null
     bool relu;               // of the sum
     const uint16_t* gate;    // like y: where it is not positive the result is 0; or null
-    uint16_t* y;             // [images, height, width, channels]; may be `skip`
+    uint16_t* y;             // [images, height, width, kPlanes channels]; may be `skip`
     int height, width;
     int margin;    // output (0, 0) is of the window whose corner is at (-margin, -margin)
     bool reflect;  // else zeros around x
@@ -39,7 +40,7 @@ SIMT_DEVICE int channel_of(int column) {
     return column % 8 / 2 * (kOutputs / 4) + column / 8 * 2 + column % 2;
 }
 
-template <int kOutputs, int kSide>
+template <int kOutputs, int kSide, int kPlanes>
 struct Convolve {
     using Params = MapConvolution;
     static constexpr int kMore = kSide - 1;  // rows and columns around a tile
@@ -48,14 +49,15 @@ struct Convolve {
     static constexpr int kAround = (5 + kMore) * (kMostColumns + kMore);
     static constexpr int kThreads = 32 * kWarps;
     static constexpr int kBlocksPerSm = 2;  // where there is shared memory for two
-    static constexpr int kPortions = kSide == 3 ? 1 : kSide;  // of the weights of a slab
-    static constexpr int kRows = kSide / kPortions;           // of taps, in a portion
+    static constexpr int kPortions = kSide == 3 && kPlanes == 1 ? 1 : kSide;  // of a slab's weights
+    static constexpr int kRows = kSide / kPortions;  // of taps, in a portion
     // Portions that are held; of 3x3 filters they stay for all tiles if there are no more slabs.
-    static constexpr int kHeld = kSide == 3 ? 4 : 2;
+    static constexpr int kHeld = kPortions == 1 ? 4 : 2;
     static constexpr int kWeights = kRows * kSide * kOutputs * kSlab * 2;  // bytes of a portion
     static constexpr int kStage = kAround * kSlab * 2;
     static constexpr int kSharedBytes = kHeld * kWeights + 2 * kStage + kOutputs * 4;
     static_assert(kSharedBytes <= 99 * 1024, "what a block has on the smallest of the GPUs");
+    static constexpr int kUnrolled = kPlanes == 1 ? 4 : 1;  // taps: more would spill registers
     static constexpr int kFragments = kPixelsOfWarp / 16;
     static constexpr int kWords = kOutputs / 8;  // two channels each, of a lane and a pixel
 
@@ -75,11 +77,22 @@ struct Convolve {
     }
     SIMT_DEVICE static char* biases() { return simt::shared() + kHeld * kWeights + 2 * kStage; }
 
+    SIMT_DEVICE static unsigned slabs_of_plane(const Params& p) {
+        return static_cast<unsigned>(p.x.channels) / kSlab;
+    }
+    // Whose slab this is.
+    SIMT_DEVICE static int product_of(const Params& p, int slab) {
+        return kPlanes == 1 ? 0 : static_cast<unsigned>(slab) / slabs_of_plane(p);
+    }
+
     SIMT_DEVICE static void copy_weights(const Params& p, int outputs, int slab, int portion,
                                          char* to) {
-        const int64_t slabs = p.x.channels / kSlab;
+        const int64_t slabs = slabs_of_plane(p);
+        const int product = product_of(p, slab);
+        const int64_t plane = outputs * kPlanes + second_plane<kPlanes>(product);
+        slab -= static_cast<int>(product * slabs);
         const uint16_t* from =
-            p.weight + ((outputs * slabs + slab) * kPortions + portion) * (kWeights / 2);
+            p.weight + ((plane * slabs + slab) * kPortions + portion) * (kWeights / 2);
         for (int i = simt::thread(); i < kWeights / 16; i += kThreads)
             simt::cp_async_16(at<2>(to, i / 2, i % 2), from + i * 8, true);
     }
@@ -100,7 +113,7 @@ struct Convolve {
         char* of_lane = at<2>(weight, lane % 8 + lane / 16 * 8, lane / 8 % 2);
 #pragma unroll 1
         for (int down = 0; down < kRows; ++down)
-#pragma unroll 4  // seven would spill registers
+#pragma unroll kUnrolled
             for (int across = 0; across < kSide; ++across) {
                 const int moved = (top + down) * (p.tiling.pitch + kMore) + across;
                 const char* outputs = of_lane + (down * kSide + across) * kOutputs * kSlab * 2;
@@ -113,8 +126,8 @@ struct Convolve {
                     simt::ldmatrix_x4(b, outputs + j * 8 * kSlab * 2);
 #pragma unroll
                     for (int i = 0; i < kFragments; ++i) {
-                        simt::mma_16x8x16(sums[i][j], a[i], b[0], b[1]);
-                        simt::mma_16x8x16(sums[i][j + 1], a[i], b[2], b[3]);
+                        multiply_add<kPlanes>(sums[i][j], a[i], b[0], b[1]);
+                        multiply_add<kPlanes>(sums[i][j + 1], a[i], b[2], b[3]);
                     }
                 }
             }
@@ -126,28 +139,42 @@ struct Convolve {
         return gate <= 0 ? 0.0f : sum;
     }
 
+    SIMT_DEVICE static const Piece* piece(const uint16_t* p) {
+        return reinterpret_cast<const Piece*>(p);
+    }
+    SIMT_DEVICE static Piece* piece(uint16_t* p) { return reinterpret_cast<Piece*>(p); }
+
     // `sums` of this lane's pixel to y, from `offset` on.
     SIMT_DEVICE static void finish(const Params& p, const float* bias, int64_t offset,
                                    const Sums& sums, int fragment, int half) {
 #pragma unroll
         for (int j = 0; j < kWords; j += kPiece) {
-            Piece skip{}, gate, y;
+            Piece skip[kPlanes] = {}, gate, y[kPlanes];
             for (uint32_t& word : gate.word) word = 0x3f803f80;  // ones
             if (p.skip != nullptr)
-                skip = simt::load(reinterpret_cast<const Piece*>(p.skip + offset + 2 * j));
-            if (p.gate != nullptr)
-                gate = simt::load(reinterpret_cast<const Piece*>(p.gate + offset + 2 * j));
+#pragma unroll
+                for (int plane = 0; plane < kPlanes; ++plane)
+                    skip[plane] = simt::load(piece(p.skip + plane * p.x.channels + offset + 2 * j));
+            if (p.gate != nullptr)  // its first plane has its sign
+                gate = simt::load(piece(p.gate + offset + 2 * j));
 #pragma unroll
             for (int k = 0; k < kPiece; ++k) {
                 const float* two = bias + 2 * (j + k);
                 const float low = sums[fragment][j + k][2 * half] + two[0];
                 const float high = sums[fragment][j + k][2 * half + 1] + two[1];
-                y.word[k] = simt::pack_bf16(
-                    finished(p, low, simt::low_bf16(skip.word[k]), simt::low_bf16(gate.word[k])),
-                    finished(p, high, simt::high_bf16(skip.word[k]),
-                             simt::high_bf16(gate.word[k])));
+                uint32_t words[kPlanes];
+#pragma unroll
+                for (int plane = 0; plane < kPlanes; ++plane) words[plane] = skip[plane].word[k];
+                float skip_low, skip_high;
+                from_planes(words, skip_low, skip_high);
+                to_planes(finished(p, low, skip_low, simt::low_bf16(gate.word[k])),
+                          finished(p, high, skip_high, simt::high_bf16(gate.word[k])), words);
+#pragma unroll
+                for (int plane = 0; plane < kPlanes; ++plane) y[plane].word[k] = words[plane];
             }
-            simt::store(reinterpret_cast<Piece*>(p.y + offset + 2 * j), y);
+#pragma unroll
+            for (int plane = 0; plane < kPlanes; ++plane)
+                simt::store(piece(p.y + plane * p.x.channels + offset + 2 * j), y[plane]);
         }
     }
 
@@ -164,7 +191,8 @@ struct Convolve {
                 const int y = tile.row + row, x = tile.column + column;
                 if (row < p.tiling.rows && column < p.tiling.columns && y < p.height && x < p.width)
                     finish(p, bias,
-                           ((int64_t{tile.image} * p.height + y) * p.width + x) * p.x.channels +
+                           ((int64_t{tile.image} * p.height + y) * p.width + x) * kPlanes *
+                                   p.x.channels +
                                outputs * kOutputs + channel,
                            sums, i, half);
             }
@@ -191,8 +219,10 @@ struct Convolve {
         Place around = place_of(t, tile);
         around.row -= p.margin;
         around.column -= p.margin;
-        copy_pixels<2, kThreads>(stage(number), p.x, around, rows, t.columns + kMore,
-                                 t.pitch + kMore, slab * kSlab, p.reflect ? kSide / 2 : 0);
+        const int product = product_of(p, slab);
+        slab += (first_plane<kPlanes>(product) - product) * slabs_of_plane(p);  // of all planes
+        copy_pixels<kPlanes, 2, kThreads>(stage(number), p.x, around, rows, t.columns + kMore,
+                                          t.pitch + kMore, slab * kSlab, p.reflect ? kSide / 2 : 0);
     }
 
     // The rows that are copied in one of the kPortions steps of the slab before.
@@ -203,8 +233,8 @@ struct Convolve {
     }
 
     SIMT_DEVICE static void run(const Params& p) {
-        const int slabs = p.x.channels / kSlab, groups = p.x.channels / kOutputs;
-        const int outputs = simt::block() % groups;
+        const int slabs = kProducts<kPlanes> * slabs_of_plane(p);
+        const int groups = p.x.channels / kOutputs, outputs = simt::block() % groups;
         const int start = simt::block() / groups, stride = simt::blocks() / groups;
         const Tiling& t = p.tiling;
         int first[kFragments];
@@ -247,7 +277,7 @@ struct Convolve {
 };
 
 // The weights [count, channels, channels, taps] of `count` convolutions in the order in which
-// Convolve copies them: [count, groups of outputs, slabs, taps, kOutputs, kSlab].
+// Convolve copies them: [count, groups of outputs, planes, slabs, taps, kOutputs, kSlab].
 // Transposed and rotated: those of the gradient of x.
 template <typename T>
 struct Weights {
@@ -258,7 +288,7 @@ struct Weights {
     bool gradient;
 };
 
-template <typename T, int kOutputs, int kSide>
+template <typename T, int kOutputs, int kSide, int kPlanes>
 struct Arrange {
     using Params = Weights<T>;
     static constexpr int kTaps = kSide * kSide;
@@ -269,6 +299,7 @@ struct Arrange {
         const int64_t of_one = int64_t{kTaps} * p.channels * p.channels;
         if (i >= p.count * of_one) return;
         const int slabs = p.channels / kSlab;
+        const int of_group = kTaps * p.channels * kOutputs;
         int rest = static_cast<int>(i % of_one);
         const int in_slab = rest % kSlab;
         const int column = (rest /= kSlab) % kOutputs;
@@ -280,7 +311,12 @@ struct Arrange {
                                  ? (int64_t{input} * p.channels + output) * kTaps + kTaps - 1 - tap
                                  : (int64_t{output} * p.channels + input) * kTaps + tap;
         const T value = simt::load(p.from + i / of_one * of_one + from);
-        simt::store(p.to + i, simt::from_float<uint16_t>(simt::to_float(value)));
+        uint32_t planes[kPlanes];
+        to_planes(simt::to_float(value), 0.0f, planes);
+#pragma unroll
+        for (int plane = 0; plane < kPlanes; ++plane)
+            simt::store(p.to + (i / of_group * kPlanes + plane) * of_group + i % of_group,
+                        static_cast<uint16_t>(planes[plane]));
     }
 };
 

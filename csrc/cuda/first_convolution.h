@@ -71,12 +71,12 @@ struct FirstConvolution {
     Images images;
     const float* weight;  // [channels, kIn, 3, 3]
     const float* bias;    // [channels]
-    uint16_t* y;          // [images, height, width, channels]
+    uint16_t* y;          // map of `channels`
     int channels;
     Tiling tiling;
 };
 
-template <int kIn, int kGroup>
+template <int kIn, int kGroup, int kPlanes>
 struct First {
     using Params = FirstConvolution;
     // Small blocks: one multiplies while another waits for its tile.
@@ -136,20 +136,26 @@ struct First {
                 multiply(tile + row * (t.pitch + 2) + column, plane, t.pitch, weights, eight, sums);
                 uint16_t* to = p.y +
                                ((int64_t{place.image} * p.images.height + y) * p.images.width + x) *
-                                   p.channels +
+                                   kPlanes * p.channels +
                                channel;
 #pragma unroll
                 for (int k = 0; k < kRun; ++k) {
                     if (column + k >= t.columns || x + k >= p.images.width) break;
-                    simt::Words16 eight_of_pixel;
+                    simt::Words16 eight_of_pixel[kPlanes];
 #pragma unroll
                     for (int c = 0; c < 4; ++c) {
                         const float low = sums[k][2 * c], high = sums[k][2 * c + 1];
-                        eight_of_pixel.word[c] =
-                            simt::pack_bf16(low < 0 ? 0.0f : low, high < 0 ? 0.0f : high);
+                        uint32_t words[kPlanes];
+                        to_planes(low < 0 ? 0.0f : low, high < 0 ? 0.0f : high, words);
+#pragma unroll
+                        for (int plane = 0; plane < kPlanes; ++plane)
+                            eight_of_pixel[plane].word[c] = words[plane];
                     }
-                    simt::store(reinterpret_cast<simt::Words16*>(to + int64_t{k} * p.channels),
-                                eight_of_pixel);
+#pragma unroll
+                    for (int plane = 0; plane < kPlanes; ++plane)
+                        simt::store(reinterpret_cast<simt::Words16*>(
+                                        to + int64_t{k * kPlanes + plane} * p.channels),
+                                    eight_of_pixel[plane]);
                 }
             }
         }

@@ -1,4 +1,5 @@
-// The gradients of the first convolution: of its weights and bias, and of the images.
+// The gradients of the first convolution: of its weights and bias, and of the images. Both are sums
+// of what the planes of the map's gradient give.
 #pragma once
 
 #include "cuda/first_convolution.h"
@@ -8,7 +9,7 @@ namespace {
 
 struct FirstGradient {
     Images images;
-    const uint16_t* grad;  // of the sums before the ReLU, [images, height, width, channels]
+    const uint16_t* grad;  // of the sums before the ReLU, a map of `channels`
     float* parts;          // [splits, channels, 9, kIn] and [channels] behind each
     int channels;
     Tiling tiling;
@@ -16,7 +17,7 @@ struct FirstGradient {
 };
 
 // Of weights and bias.
-template <int kIn, int kGroup>
+template <int kIn, int kGroup, int kPlanes>
 struct FirstWeights {
     using Params = FirstGradient;
     // The warps share the input channels out; those of a run ask for the same gradients, which are
@@ -86,25 +87,29 @@ struct FirstWeights {
             simt::sync();
             const int runs = t.pitch / kRun, plane = (t.rows + 2) * (t.pitch + 2);
 #pragma unroll 1
-            for (int j = slot; j < t.rows * runs; j += kSlots) {
-                const int row = j / runs, column = j % runs * kRun;
-                const int y = place.row + row, x = place.column + column;
-                if (y >= p.images.height) break;
-                const uint16_t* from =
-                    p.grad +
-                    ((int64_t{place.image} * p.images.height + y) * p.images.width + x) *
-                        p.channels +
-                    group * kGroup + lane % kEights * 8;
-                simt::Words16 grads[kRun];
+            for (int of_grad = kPlanes - 1; of_grad >= 0; --of_grad)
+#pragma unroll 1
+                for (int j = slot; j < t.rows * runs; j += kSlots) {
+                    const int row = j / runs, column = j % runs * kRun;
+                    const int y = place.row + row, x = place.column + column;
+                    if (y >= p.images.height) break;
+                    const uint16_t* from =
+                        p.grad +
+                        (((int64_t{place.image} * p.images.height + y) * p.images.width + x) *
+                             kPlanes +
+                         of_grad) *
+                            p.channels +
+                        group * kGroup + lane % kEights * 8;
+                    simt::Words16 grads[kRun];
 #pragma unroll
-                for (int k = 0; k < kRun; ++k) {
-                    grads[k] = {};
-                    if (column + k < t.columns && x + k < p.images.width)
-                        grads[k] = simt::load(
-                            reinterpret_cast<const simt::Words16*>(from + int64_t{k} * p.channels));
+                    for (int k = 0; k < kRun; ++k) {
+                        grads[k] = {};
+                        if (column + k < t.columns && x + k < p.images.width)
+                            grads[k] = simt::load(reinterpret_cast<const simt::Words16*>(
+                                from + int64_t{k} * kPlanes * p.channels));
+                    }
+                    add(grads, tile + in * plane + row * (t.pitch + 2) + column, t.pitch, sums);
                 }
-                add(grads, tile + in * plane + row * (t.pitch + 2) + column, t.pitch, sums);
-            }
         }
 #pragma unroll
         for (int c = 0; c < 8; ++c) {
@@ -136,7 +141,7 @@ struct FirstImages {
 
 // Of the images: first what each pixel of the map gives to each of the nine that it saw, then what
 // each pixel of the images gets. One input channel after the other.
-template <int kIn, int kGroup>
+template <int kIn, int kGroup, int kPlanes>
 struct FirstInput {
     using Params = FirstImages;
     static constexpr int kThreads = 192, kBlocksPerSm = 2;
@@ -150,7 +155,8 @@ struct FirstInput {
         return (t.columns + 2 + kRun - 1) / kRun * kRun;
     }
 
-    // given[tap, kAround]: sums over the channels, those of a group on top of the ones before.
+    // given[tap, kAround]: sums over the channels of all planes, those of a group on top of the
+    // ones before.
     SIMT_DEVICE static void give(const Params& p, Place place, int group, const float* weights,
                                  float* given) {
         const Tiling& t = p.tiling;
@@ -163,7 +169,8 @@ struct FirstInput {
             const bool in_map = row < t.rows + 2 && y >= 0 && y < p.images.height;
             const uint16_t* from =
                 p.grad +
-                ((int64_t{place.image} * p.images.height + y) * p.images.width + x) * p.channels +
+                ((int64_t{place.image} * p.images.height + y) * p.images.width + x) * kPlanes *
+                    p.channels +
                 group * kGroup + eight * 8;
             float sums[kRun][kTaps] = {};
             simt::Words16 grads[kRun];
@@ -171,8 +178,8 @@ struct FirstInput {
             for (int k = 0; k < kRun; ++k) {
                 grads[k] = {};
                 if (in_map && column + k < t.columns + 2 && x + k >= 0 && x + k < p.images.width)
-                    grads[k] = simt::load(
-                        reinterpret_cast<const simt::Words16*>(from + int64_t{k} * p.channels));
+                    grads[k] = simt::load(reinterpret_cast<const simt::Words16*>(
+                        from + int64_t{k} * kPlanes * p.channels));
             }
 #pragma unroll
             for (int tap = 0; tap < kTaps; ++tap) {
@@ -232,10 +239,10 @@ struct FirstInput {
         auto* weights = reinterpret_cast<float*>(simt::shared());
         float* given = weights + kWeights;
         for (int in = 0; in < kIn; ++in) {
-            for (int group = 0; group < p.channels / kGroup; ++group) {
+            for (int group = 0; group < kPlanes * p.channels / kGroup; ++group) {
                 simt::sync();  // nobody reads the last weights any more, nor what was given
-                copy_weights<kGroup, kThreads>(weights, p.weight, group * kGroup, kIn * kTaps,
-                                               in * kTaps, kTaps);
+                copy_weights<kGroup, kThreads>(weights, p.weight, group * kGroup % p.channels,
+                                               kIn * kTaps, in * kTaps, kTaps);
                 simt::sync();
                 give(p, place, group, weights, given);
             }

@@ -2,7 +2,8 @@
 //
 // The map's memory bounds them, and each goes through it once. A warp has 32 pixels in a row: a
 // lane eight channels (16 bytes) of each of kEights pixels, beside the lane with the next eight,
-// and of the images the one pixel that is its own.
+// and of the images the one pixel that is its own. What is linear in the map is the sum of what its
+// planes give.
 #pragma once
 
 #include "cuda/maps.h"
@@ -10,12 +11,16 @@
 namespace simgan_fast {
 namespace {
 
+// Of the images that are made: those of a map of bf16 are bf16.
+template <int kPlanes>
+using Pixel = std::conditional_t<kPlanes == 1, uint16_t, float>;
+
 struct LastConvolution {
-    const uint16_t* x;    // [pixels, channels]
+    const uint16_t* x;    // map of `channels`
     const float* weight;  // [kOut, channels]
     const float* bias;    // [kOut]
     bool tanh;
-    uint16_t* y;            // [images, kOut, plane]
+    void* y;                // Pixel [images, kOut, plane]
     int64_t pixels, plane;  // of all images and of one
     int channels;
 };
@@ -47,7 +52,7 @@ SIMT_DEVICE void load_weights(const float* from, int channels, int channel, floa
         for (int c = 0; c < 8; ++c) to[out][c] = simt::load(from + out * channels + channel + c);
 }
 
-template <int kOut, int kGroup>
+template <int kOut, int kGroup, int kPlanes>
 struct Last {
     using Params = LastConvolution;
     static constexpr int kThreads = 256, kBlocksPerSm = 2, kSharedBytes = 0;
@@ -61,22 +66,26 @@ struct Last {
         for (int64_t first = int64_t{simt::block()} * kThreads + simt::warp() * 32;
              first < p.pixels; first += stride) {
             float sums[kOut][kEights] = {};
-            for (int group = 0; group < groups; ++group) {
-                const int channel = group * kGroup + eight * 8;
-                if (group != held) load_weights<kOut>(p.weight, p.channels, channel, weight);
-                held = group;
-                simt::Words16 x[kEights];
-                load_eights<kEights>(p.x, first + lane - eight, p.pixels, p.channels, channel, x);
+#pragma unroll 1
+            for (int plane = kPlanes - 1; plane >= 0; --plane)
+                for (int group = 0; group < groups; ++group) {
+                    const int channel = group * kGroup + eight * 8;
+                    if (group != held) load_weights<kOut>(p.weight, p.channels, channel, weight);
+                    held = group;
+                    simt::Words16 x[kEights];
+                    load_eights<kEights>(p.x, first + lane - eight, p.pixels, kPlanes * p.channels,
+                                         plane * p.channels + channel, x);
 #pragma unroll
-                for (int i = 0; i < kEights; ++i)
+                    for (int i = 0; i < kEights; ++i)
 #pragma unroll
-                    for (int c = 0; c < 4; ++c)
+                        for (int c = 0; c < 4; ++c)
 #pragma unroll
-                        for (int out = 0; out < kOut; ++out) {
-                            sums[out][i] += simt::low_bf16(x[i].word[c]) * weight[out][2 * c];
-                            sums[out][i] += simt::high_bf16(x[i].word[c]) * weight[out][2 * c + 1];
-                        }
-            }
+                            for (int out = 0; out < kOut; ++out) {
+                                const float (&of_out)[8] = weight[out];
+                                sums[out][i] += simt::low_bf16(x[i].word[c]) * of_out[2 * c];
+                                sums[out][i] += simt::high_bf16(x[i].word[c]) * of_out[2 * c + 1];
+                            }
+                }
 #pragma unroll
             for (int out = 0; out < kOut; ++out) {
                 float own = 0;
@@ -91,8 +100,9 @@ struct Last {
                 const int64_t pixel = first + lane;
                 if (pixel < p.pixels) {
                     own += simt::load(p.bias + out);
-                    simt::store(p.y + offset_in_images<kOut>(pixel, p.plane, out),
-                                simt::from_float<uint16_t>(p.tanh ? tanhf(own) : own));
+                    simt::store(static_cast<Pixel<kPlanes>*>(p.y) +
+                                    offset_in_images<kOut>(pixel, p.plane, out),
+                                simt::from_float<Pixel<kPlanes>>(p.tanh ? tanhf(own) : own));
                 }
             }
         }
@@ -100,9 +110,9 @@ struct Last {
 };
 
 struct LastGradient {
-    const uint16_t* grad;  // of y
-    const uint16_t* y;     // that went through tanh; null: there was none
-    const uint16_t* x;     // the map, which a ReLU gave
+    const void* grad;   // of y
+    const void* y;      // that went through tanh; null: there was none
+    const uint16_t* x;  // the map, which a ReLU gave
     const float* weight;
     uint16_t* to;  // of the map before its ReLU
     float* parts;  // [splits, kOut, channels] and [kOut] behind each
@@ -110,11 +120,12 @@ struct LastGradient {
     int channels, splits;
 };
 
-template <int kOut, int kGroup>
+template <int kOut, int kGroup, int kPlanes>
 struct LastBackward {
     using Params = LastGradient;
-    // Three outputs take more registers.
-    static constexpr int kWarps = kOut == 1 ? 8 : 6, kThreads = 32 * kWarps, kBlocksPerSm = 2;
+    // Three outputs take more registers, and so do three planes.
+    static constexpr int kWarps = kPlanes == 3 ? 4 : kOut == 1 ? 8 : 6;
+    static constexpr int kThreads = 32 * kWarps, kBlocksPerSm = 2;
     static constexpr int kEights = kGroup / 8, kOfWarp = kOut * (kGroup + 1);
     static constexpr int kSharedBytes = 4 * kWarps * kOfWarp;
 
@@ -122,9 +133,12 @@ struct LastBackward {
     SIMT_DEVICE static float own(const Params& p, int64_t pixel, int64_t end, int out) {
         if (pixel >= end) return 0;
         const int64_t offset = offset_in_images<kOut>(pixel, p.plane, out);
-        const float grad = simt::to_float(simt::load(p.grad + offset));
+        const auto of_images = [&](const void* images) {
+            return simt::to_float(simt::load(static_cast<const Pixel<kPlanes>*>(images) + offset));
+        };
+        const float grad = of_images(p.grad);
         if (p.y == nullptr) return grad;
-        const float y = simt::to_float(simt::load(p.y + offset));
+        const float y = of_images(p.y);
         return grad * (1 - y * y);
     }
 
@@ -146,33 +160,44 @@ struct LastBackward {
             for (int out = 0; out < kOut; ++out)
                 bias[out] += mine[out] = own(p, first + lane, end, out);
             const int64_t pixel = first + lane - eight;
-            simt::Words16 x[kEights];
-            load_eights<kEights>(p.x, pixel, end, p.channels, channel, x);
+#pragma unroll 1
+            for (int of_x = kPlanes - 1; of_x >= 0; --of_x) {
+                simt::Words16 x[kEights];
+                load_eights<kEights>(p.x, pixel, end, kPlanes * p.channels,
+                                     of_x * p.channels + channel, x);
 #pragma unroll
-            for (int i = 0; i < kEights; ++i) {
-                float grad[kOut];
+                for (int i = 0; i < kEights; ++i) {
+                    float grad[kOut];
 #pragma unroll
-                for (int out = 0; out < kOut; ++out)
-                    grad[out] = simt::shuffle(mine[out], lane - eight + i);
-                simt::Words16 to;
+                    for (int out = 0; out < kOut; ++out)
+                        grad[out] = simt::shuffle(mine[out], lane - eight + i);
+                    simt::Words16 to[kPlanes];
 #pragma unroll
-                for (int c = 0; c < 4; ++c) {
-                    const float low = simt::low_bf16(x[i].word[c]);
-                    const float high = simt::high_bf16(x[i].word[c]);
-                    float of_low = 0, of_high = 0;
+                    for (int c = 0; c < 4; ++c) {
+                        const float low = simt::low_bf16(x[i].word[c]);
+                        const float high = simt::high_bf16(x[i].word[c]);
+                        float of_low = 0, of_high = 0;
 #pragma unroll
-                    for (int out = 0; out < kOut; ++out) {
-                        of_low += grad[out] * weight[out][2 * c];
-                        of_high += grad[out] * weight[out][2 * c + 1];
-                        sums[out][2 * c] += grad[out] * low;
-                        sums[out][2 * c + 1] += grad[out] * high;
+                        for (int out = 0; out < kOut; ++out) {
+                            of_low += grad[out] * weight[out][2 * c];
+                            of_high += grad[out] * weight[out][2 * c + 1];
+                            sums[out][2 * c] += grad[out] * low;
+                            sums[out][2 * c + 1] += grad[out] * high;
+                        }
+                        uint32_t words[kPlanes];
+                        to_planes(gated(of_low, low), gated(of_high, high), words);
+#pragma unroll
+                        for (int plane = 0; plane < kPlanes; ++plane)
+                            to[plane].word[c] = words[plane];
                     }
-                    to.word[c] = simt::pack_bf16(gated(of_low, low), gated(of_high, high));
+                    if (of_x > 0 || pixel + i >= end) continue;  // plane 0 has the sign of x
+#pragma unroll
+                    for (int plane = 0; plane < kPlanes; ++plane)
+                        simt::store(
+                            reinterpret_cast<simt::Words16*>(
+                                p.to + ((pixel + i) * kPlanes + plane) * p.channels + channel),
+                            to[plane]);
                 }
-                if (pixel + i < end)
-                    simt::store(
-                        reinterpret_cast<simt::Words16*>(p.to + (pixel + i) * p.channels + channel),
-                        to);
             }
         }
         leave(p, group, split, sums, bias);

@@ -1,4 +1,4 @@
-// Channels-last bf16 maps in tiles: what the convolution and its weight gradient share.
+// Channels-last maps in planes and in tiles: what the kernels that read or write them share.
 #pragma once
 
 #include <algorithm>
@@ -17,10 +17,113 @@ void launch_for_each(const char* op, int64_t items, const typename Kernel::Param
     simt::launch<Kernel>(op, (items + Kernel::kThreads - 1) / Kernel::kThreads, p, stream);
 }
 
+// A value of a map is the sum of kPlanes bf16: of bfloat16 itself, of float32 three, each the
+// rounding of what those before it leave. All channels of a pixel have their first in plane 0,
+// which their second ones follow, then the third. Floats above 3.39e38 count as infinite, those
+// below 1e-33 lose digits.
 struct Maps {
-    const uint16_t* values;  // [images, height, width, channels]
+    const uint16_t* values;  // [images, height, width, kPlanes channels]
     int height, width, channels;
 };
+
+// What rounding to bf16 leaves: of infinity nothing, as its difference from itself would be NaN.
+SIMT_DEVICE float left(float value, float rounded) {
+    const float rest = value - rounded;
+    return rest - rest == 0 ? rest : 0.0f;
+}
+
+// Two values as a word for each plane, low half first, and back.
+template <int kPlanes>
+SIMT_DEVICE void to_planes(float low, float high, uint32_t (&words)[kPlanes]) {
+    words[0] = simt::pack_bf16(low, high);
+#pragma unroll
+    for (int plane = 1; plane < kPlanes; ++plane) {
+        low = left(low, simt::low_bf16(words[plane - 1]));
+        high = left(high, simt::high_bf16(words[plane - 1]));
+        words[plane] = simt::pack_bf16(low, high);
+    }
+}
+
+template <int kPlanes>
+SIMT_DEVICE void from_planes(const uint32_t (&words)[kPlanes], float& low, float& high) {
+    low = simt::low_bf16(words[kPlanes - 1]);
+    high = simt::high_bf16(words[kPlanes - 1]);
+#pragma unroll
+    for (int plane = kPlanes - 2; plane >= 0; --plane) {  // exact in this order
+        low += simt::low_bf16(words[plane]);
+        high += simt::high_bf16(words[plane]);
+    }
+}
+
+// Two neighbouring channels of a pixel of all, in a map, and in floats [pixels, channels].
+template <int kPlanes>
+struct Planes {
+    SIMT_DEVICE static void load(const void* map, int64_t pixel, int channels, int channel,
+                                 float (&to)[2]) {
+        const auto* from = static_cast<const uint16_t*>(map) + pixel * kPlanes * channels + channel;
+        uint32_t words[kPlanes];
+#pragma unroll
+        for (int plane = 0; plane < kPlanes; ++plane)
+            words[plane] = simt::load(reinterpret_cast<const uint32_t*>(from + plane * channels));
+        from_planes(words, to[0], to[1]);
+    }
+    SIMT_DEVICE static void store(void* map, int64_t pixel, int channels, int channel,
+                                  const float (&two)[2]) {
+        auto* to = static_cast<uint16_t*>(map) + pixel * kPlanes * channels + channel;
+        uint32_t words[kPlanes];
+        to_planes(two[0], two[1], words);
+#pragma unroll
+        for (int plane = 0; plane < kPlanes; ++plane)
+            simt::store(reinterpret_cast<uint32_t*>(to + plane * channels), words[plane]);
+    }
+};
+
+struct Floats {
+    struct alignas(8) Word {
+        float value[2];
+    };
+    SIMT_DEVICE static void load(const void* map, int64_t pixel, int channels, int channel,
+                                 float (&to)[2]) {
+        const auto* from = static_cast<const float*>(map) + pixel * channels + channel;
+        const Word two = simt::load(reinterpret_cast<const Word*>(from));
+        to[0] = two.value[0];
+        to[1] = two.value[1];
+    }
+    SIMT_DEVICE static void store(void* map, int64_t pixel, int channels, int channel,
+                                  const float (&two)[2]) {
+        auto* to = static_cast<float*>(map) + pixel * channels + channel;
+        simt::store(reinterpret_cast<Word*>(to), Word{{two[0], two[1]}});
+    }
+};
+
+// The products of planes that matter to float32: those of at least 2^-16 of the whole, the smallest
+// first, so that sums do not lose them.
+template <int kPlanes>
+constexpr int kProducts = kPlanes == 1 ? 1 : 6;
+
+// The planes of the first factor, 2 0 1 1 0 0, and of the second, 0 2 1 0 1 0: two bits each.
+template <int kPlanes>
+SIMT_DEVICE int first_plane(int product) {
+    return kPlanes == 1 ? 0 : 0x052 >> 2 * product & 3;
+}
+template <int kPlanes>
+SIMT_DEVICE int second_plane(int product) {
+    return kPlanes == 1 ? 0 : 0x118 >> 2 * product & 3;
+}
+
+// sum += a b. Tensor cores truncate what they add to: too much for float32, whose sums are rounded
+// elsewhere.
+template <int kPlanes>
+SIMT_DEVICE void multiply_add(float (&sum)[4], const uint32_t (&a)[4], uint32_t b0, uint32_t b1) {
+    if constexpr (kPlanes == 1) {
+        simt::mma_16x8x16(sum, a, b0, b1);
+    } else {
+        float products[4] = {};
+        simt::mma_16x8x16(products, a, b0, b1);
+#pragma unroll
+        for (int i = 0; i < 4; ++i) sum[i] += products[i];
+    }
+}
 
 // How maps are cut into tiles of rows x columns. Shared memory has their rows at a distance of
 // `pitch` pixels, and more with what is around them.
@@ -108,9 +211,9 @@ struct Rows {
 };
 
 // Starts to copy rows of `columns` pixels, of which `first` is row 0's first, of each kEights times
-// eight channels from `channel` on, to where they lie if row 0 is at `to` and `pitch` pixels are a
-// row; zeros where there is no pixel, and past `columns`.
-template <int kEights, int kThreads>
+// eight channels from `channel` of all planes on, to where they lie if row 0 is at `to` and `pitch`
+// pixels are a row; zeros where there is no pixel, and past `columns`.
+template <int kPlanes, int kEights, int kThreads>
 SIMT_DEVICE void copy_pixels(char* to, const Maps& from, Place first, Rows rows, int columns,
                              int pitch, int channel, int reflected) {
     const int begin = rows.begin * pitch * kEights, end = rows.end * pitch * kEights;
@@ -121,8 +224,8 @@ SIMT_DEVICE void copy_pixels(char* to, const Maps& from, Place first, Rows rows,
         const int x = unpadded(first.column + column, from.width, reflected);
         const bool real = y >= 0 && x >= 0 && column < columns;
         const int64_t offset =
-            ((int64_t{first.image} * from.height + y) * from.width + x) * from.channels + channel +
-            eight * 8;
+            ((int64_t{first.image} * from.height + y) * from.width + x) * kPlanes * from.channels +
+            channel + eight * 8;
         simt::cp_async_16(at<kEights>(to, pixel, eight), from.values + (real ? offset : 0), real);
     }
 }

@@ -12,11 +12,14 @@ constexpr char kForward[] = "residual_blocks", kBackward[] = "residual_blocks_ba
 template <int kValue>
 using Constant = std::integral_constant<int, kValue>;
 
-// Calls what(channels that a block works on, side of the filters).
+// Calls what(channels that a block works on, side of the filters, planes of the maps).
 template <typename What>
 void choose(const ResidualBlocksCuda& p, const What& what) {
+    const auto of_side = [&](auto group, auto side) {
+        p.planes == 1 ? what(group, side, Constant<1>()) : what(group, side, Constant<3>());
+    };
     const auto of_group = [&](auto group) {
-        p.size == 3 ? what(group, Constant<3>()) : what(group, Constant<7>());
+        p.size == 3 ? of_side(group, Constant<3>()) : of_side(group, Constant<7>());
     };
     p.channels % kLarge == 0 ? of_group(Constant<kLarge>()) : of_group(Constant<kSmall>());
 }
@@ -25,18 +28,24 @@ int64_t floats_of_weight(const ResidualBlocksCuda& p) {
     return p.size * p.size * p.channels * p.channels;
 }
 
+int64_t values_of_map(const ResidualBlocksCuda& p) {
+    return p.images * p.height * p.width * p.planes * p.channels;
+}
+
 // What is left to do to a map where no convolution does it: the gradients of what padding by
 // reflection made of a pixel come together there, `skip` is added, and a ReLU is passed.
 struct Folding {
-    const uint16_t* from;  // [images, height + 2 margin, width + 2 margin, channels]
-    int margin;            // 0, or half a filter
-    const uint16_t* skip;  // [images, height, width, channels], or null
-    const uint16_t* gate;  // the same
-    uint16_t* to;          // the same; may be `skip`
+    const void* from;  // [images, height + 2 margin, width + 2 margin, channels]
+    int margin;        // 0, or half a filter
+    const void* skip;  // [images, height, width, channels], or null
+    const void* gate;  // the same
+    void* to;          // the same; may be `skip`
     int64_t images;
     int height, width, channels;
 };
 
+// Planes or Floats are `from`, `skip` and `gate`, and what is made of them.
+template <typename From, typename To>
 struct Fold {
     using Params = Folding;
     static constexpr int kThreads = 256, kBlocksPerSm = 4, kSharedBytes = 0;
@@ -52,19 +61,18 @@ struct Fold {
                                 float (&sum)[2]) {
         if (y < 0 || x < 0) return;
         const int64_t height = p.height + 2 * p.margin, width = p.width + 2 * p.margin;
-        const auto* from = reinterpret_cast<const uint32_t*>(
-            p.from + ((image * height + y) * width + x) * p.channels + channel);
-        const uint32_t two = simt::load(from);
-        sum[0] += simt::low_bf16(two);
-        sum[1] += simt::high_bf16(two);
+        float two[2];
+        From::load(p.from, (image * height + y) * width + x, p.channels, channel, two);
+        sum[0] += two[0];
+        sum[1] += two[1];
     }
 
     SIMT_DEVICE static void run(const Params& p) {
         int64_t i = static_cast<int64_t>(simt::block()) * kThreads + simt::thread();
         if (i >= p.images * p.height * p.width * (p.channels / 2)) return;
-        const int64_t offset = 2 * i;
         const int channel = static_cast<int>(i % (p.channels / 2)) * 2;
-        const int x = static_cast<int>((i /= p.channels / 2) % p.width);
+        const int64_t pixel = i /= p.channels / 2;
+        const int x = static_cast<int>(i % p.width);
         const int y = static_cast<int>((i /= p.width) % p.height);
         const int64_t image = i / p.height;
         float sum[2] = {};
@@ -78,23 +86,34 @@ struct Fold {
             for (int from_y : ys)
                 for (int from_x : xs) add(p, image, from_y, from_x, channel, sum);
         }
+        float two[2];
         if (p.skip != nullptr) {
-            const uint32_t two = simt::load(reinterpret_cast<const uint32_t*>(p.skip + offset));
-            sum[0] += simt::low_bf16(two);
-            sum[1] += simt::high_bf16(two);
+            From::load(p.skip, pixel, p.channels, channel, two);
+            sum[0] += two[0];
+            sum[1] += two[1];
         }
         if (p.gate != nullptr) {
-            const uint32_t two = simt::load(reinterpret_cast<const uint32_t*>(p.gate + offset));
-            if (simt::low_bf16(two) <= 0) sum[0] = 0;
-            if (simt::high_bf16(two) <= 0) sum[1] = 0;
+            From::load(p.gate, pixel, p.channels, channel, two);
+            if (two[0] <= 0) sum[0] = 0;
+            if (two[1] <= 0) sum[1] = 0;
         }
-        simt::store(reinterpret_cast<uint32_t*>(p.to + offset), simt::pack_bf16(sum[0], sum[1]));
+        To::store(p.to, pixel, p.channels, channel, sum);
     }
 };
 
+template <typename From, typename To>
+void fold(const char* op, const ResidualBlocksCuda& p, const void* from, int margin,
+          const void* skip, const void* gate, void* to, void* stream) {
+    launch_for_each<Fold<From, To>>(
+        op, p.images * p.height * p.width * p.channels / 2,
+        {from, margin, skip, gate, to, p.images, static_cast<int>(p.height),
+         static_cast<int>(p.width), static_cast<int>(p.channels)},
+        stream);
+}
+
 void convolve(const char* op, const ResidualBlocksCuda& p, MapConvolution c, void* stream) {
-    choose(p, [&](auto outputs, auto side) {
-        using Kernel = Convolve<outputs(), side()>;
+    choose(p, [&](auto outputs, auto side, auto planes) {
+        using Kernel = Convolve<outputs(), side(), planes()>;
         // Sums of 7x7 filters take so long that full tiles count for more than wide ones.
         c.tiling = (side == 3 ? tiling_of : fewest_tiles)(
             p.images, c.height, c.width,
@@ -111,9 +130,10 @@ template <typename T>
 void arrange(const char* op, const ResidualBlocksCuda& p, const T* from, bool gradient,
              void* stream) {
     const Weights<T> all{from, p.arranged, 2 * p.blocks, static_cast<int>(p.channels), gradient};
-    choose(p, [&](auto outputs, auto side) {
-        launch_for_each<Arrange<T, outputs(), side()>>(op, all.count * floats_of_weight(p), all,
-                                                       stream);
+    choose(p, [&](auto outputs, auto side, auto planes) {
+        if constexpr (planes() == 1 || std::is_same_v<T, float>)
+            launch_for_each<Arrange<T, outputs(), side(), planes()>>(
+                op, all.count * floats_of_weight(p), all, stream);
     });
 }
 
@@ -129,7 +149,7 @@ MapConvolution plain(const ResidualBlocksCuda& p, const uint16_t* x, int64_t num
     const int height = static_cast<int>(p.height), width = static_cast<int>(p.width);
     MapConvolution c{};
     c.x = {x, height, width, static_cast<int>(p.channels)};
-    c.weight = p.arranged + number * floats_of_weight(p);
+    c.weight = p.arranged + number * p.planes * floats_of_weight(p);
     c.y = y;
     c.height = height;
     c.width = width;
@@ -139,10 +159,10 @@ MapConvolution plain(const ResidualBlocksCuda& p, const uint16_t* x, int64_t num
 
 }  // namespace
 
-void residual_blocks_cuda(const ResidualBlocksCuda& p, const uint16_t* x, uint16_t* maps, bool keep,
-                          uint16_t* y, void* stream) {
+void residual_blocks_of_map_cuda(const ResidualBlocksCuda& p, const uint16_t* x, uint16_t* maps,
+                                 bool keep, uint16_t* y, void* stream) {
     arrange(kForward, p, false, stream);
-    const int64_t map = p.images * p.height * p.width * p.channels;
+    const int64_t map = values_of_map(p);
     const auto convolution = [&](int64_t number, const uint16_t* from, const uint16_t* skip,
                                  uint16_t* to) {
         MapConvolution c = plain(p, from, number, to);
@@ -164,14 +184,24 @@ void residual_blocks_cuda(const ResidualBlocksCuda& p, const uint16_t* x, uint16
     }
 }
 
+void residual_blocks_cuda(const ResidualBlocksCuda& p, const void* x, uint16_t* map, uint16_t* maps,
+                          bool keep, void* y, void* stream) {
+    if (p.planes == 1)
+        return residual_blocks_of_map_cuda(p, static_cast<const uint16_t*>(x), maps, keep,
+                                           static_cast<uint16_t*>(y), stream);
+    fold<Floats, Planes<3>>(kForward, p, x, 0, nullptr, nullptr, map, stream);
+    residual_blocks_of_map_cuda(p, map, maps, keep, map, stream);
+    fold<Planes<3>, Floats>(kForward, p, map, 0, nullptr, nullptr, y, stream);
+}
+
 namespace {
 
 // Calls what(kernel, its tiling, its splits, its blocks of a split). The splits: such that there
 // are as many blocks as a large GPU takes at once, or as there are tiles. The same on every GPU.
 template <typename What>
 void choose_gradient(const ResidualBlocksCuda& p, const What& what) {
-    choose(p, [&](auto group, auto side) {
-        using Kernel = WeightGradient<group(), side()>;
+    choose(p, [&](auto group, auto side, auto planes) {
+        using Kernel = WeightGradient<group(), side(), planes()>;
         const Tiling tiling = tiling_of(
             p.images, static_cast<int>(p.height), static_cast<int>(p.width),
             {Kernel::kPixels, Kernel::kAround, Kernel::kMoreRows, Kernel::kMoreColumns, true});
@@ -212,10 +242,8 @@ void gradient_of_input(const ResidualBlocksCuda& p, const uint16_t* grad, int64_
     c.width += 2 * margin;
     c.margin = 2 * margin;
     convolve(kBackward, p, c, stream);
-    launch_for_each<Fold>(
-        kBackward, p.images * p.height * p.width * p.channels / 2,
-        {scratch.padded, margin, skip, gate, to, p.images, c.x.height, c.x.width, c.x.channels},
-        stream);
+    const auto fold_map = p.planes == 1 ? fold<Planes<1>, Planes<1>> : fold<Planes<3>, Planes<3>>;
+    fold_map(kBackward, p, scratch.padded, margin, skip, gate, to, stream);
 }
 
 }  // namespace
@@ -228,28 +256,37 @@ int64_t residual_blocks_cuda_parts(const ResidualBlocksCuda& p) {
     return floats;
 }
 
-void residual_blocks_backward_cuda(const ResidualBlocksCuda& p, const uint16_t* grad,
-                                   const uint16_t* x, const uint16_t* y, const uint16_t* maps,
-                                   const ResidualBlocksCudaGradients& to, void* stream) {
+void residual_blocks_of_map_backward_cuda(const ResidualBlocksCuda& p, const uint16_t* x, bool relu,
+                                          const uint16_t* maps,
+                                          const ResidualBlocksCudaGradients& to, void* stream) {
     arrange(kBackward, p, true, stream);
-    const int64_t map = p.images * p.height * p.width * p.channels;
+    const int64_t map = values_of_map(p);
     const auto weights_of = p.bf16_weights ? weight_gradient<uint16_t> : weight_gradient<float>;
-    // to.x is the gradient of the second sum of a block before its ReLU, from block to block.
-    if (grad != nullptr)
-        launch_for_each<Fold>(kBackward, map / 2,
-                              {grad, 0, nullptr, y, to.x, p.images, static_cast<int>(p.height),
-                               static_cast<int>(p.width), static_cast<int>(p.channels)},
-                              stream);
+    // to.map is the gradient of the second sum of a block before its ReLU, from block to block.
     for (int64_t block = p.blocks - 1; block >= 0; --block) {
         const int64_t first = 2 * block, second = first + 1;
         const uint16_t* hidden = maps + first * map;
         const uint16_t* read = block == 0 ? x : maps + (first - 1) * map;
-        weights_of(p, hidden, to.x, second, to, stream);
-        gradient_of_input(p, to.x, second, nullptr, hidden, to, to.hidden, stream);
+        weights_of(p, hidden, to.map, second, to, stream);
+        gradient_of_input(p, to.map, second, nullptr, hidden, to, to.hidden, stream);
         weights_of(p, read, to.hidden, first, to, stream);
-        const bool relu = block > 0 || grad == nullptr;  // what was read went through one
-        gradient_of_input(p, to.hidden, first, to.x, relu ? read : nullptr, to, to.x, stream);
+        const uint16_t* gate = block > 0 || relu ? read : nullptr;
+        gradient_of_input(p, to.hidden, first, to.map, gate, to, to.map, stream);
     }
+}
+
+void residual_blocks_backward_cuda(const ResidualBlocksCuda& p, const void* grad, const void* x,
+                                   const void* y, uint16_t* map, const uint16_t* maps,
+                                   const ResidualBlocksCudaGradients& to, void* stream) {
+    if (p.planes == 1) {
+        fold<Planes<1>, Planes<1>>(kBackward, p, grad, 0, nullptr, y, to.map, stream);
+        return residual_blocks_of_map_backward_cuda(p, static_cast<const uint16_t*>(x), false, maps,
+                                                    to, stream);
+    }
+    fold<Floats, Planes<3>>(kBackward, p, grad, 0, nullptr, y, to.map, stream);
+    fold<Floats, Planes<3>>(kBackward, p, x, 0, nullptr, nullptr, map, stream);
+    residual_blocks_of_map_backward_cuda(p, map, false, maps, to, stream);
+    fold<Planes<3>, Floats>(kBackward, p, to.map, 0, nullptr, nullptr, to.x, stream);
 }
 
 }  // namespace simgan_fast

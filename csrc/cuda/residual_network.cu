@@ -29,6 +29,9 @@ int channels_of(const ResidualNetworkCuda& p) {
 int64_t pixels_of(const ResidualNetworkCuda& p) {
     return p.blocks.images * p.blocks.height * p.blocks.width;
 }
+int64_t values_of_map(const ResidualNetworkCuda& p) {
+    return pixels_of(p) * p.blocks.planes * p.blocks.channels;
+}
 int64_t first_weights(const ResidualNetworkCuda& p) {
     return p.blocks.channels * p.in_channels * kTaps;
 }
@@ -46,13 +49,18 @@ Tiling tiling_of(const ResidualNetworkCuda& p) {
                      {Kernel::kPixels, Kernel::kAround, 2, 2});
 }
 
-// Calls what(kernel) with Kernel<1 or 3 images' channels, group of the map's channels>.
-template <template <int, int> class Kernel, typename What>
-void choose(int64_t ends, int64_t channels, const What& what) {
-    if (channels % kLarge == 0)
-        ends == 1 ? what(Kernel<1, kLarge>()) : what(Kernel<3, kLarge>());
-    else
-        ends == 1 ? what(Kernel<1, kSmall>()) : what(Kernel<3, kSmall>());
+// Calls what(kernel) with Kernel<1 or 3 images' channels, group of the map's channels, planes>.
+template <template <int, int, int> class Kernel, typename What>
+void choose(int64_t ends, const ResidualNetworkCuda& p, const What& what) {
+    const auto of_planes = [&](auto planes) {
+        constexpr int kPlanes = planes();
+        if (p.blocks.channels % kLarge == 0)
+            ends == 1 ? what(Kernel<1, kLarge, kPlanes>()) : what(Kernel<3, kLarge, kPlanes>());
+        else
+            ends == 1 ? what(Kernel<1, kSmall, kPlanes>()) : what(Kernel<3, kSmall, kPlanes>());
+    };
+    p.blocks.planes == 1 ? of_planes(std::integral_constant<int, 1>())
+                         : of_planes(std::integral_constant<int, 3>());
 }
 
 // Blocks of a kernel that has enough with those that are resident at once.
@@ -62,7 +70,7 @@ int64_t resident(int64_t most) {
 }
 
 void first(const ResidualNetworkCuda& p, const void* images, uint16_t* y, void* stream) {
-    choose<First>(p.in_channels, p.blocks.channels, [&](auto kernel) {
+    choose<First>(p.in_channels, p, [&](auto kernel) {
         using Kernel = decltype(kernel);
         const Tiling tiling = tiling_of<Kernel>(p);
         const int64_t groups = p.blocks.channels / (8 * Kernel::kEights);
@@ -72,8 +80,8 @@ void first(const ResidualNetworkCuda& p, const void* images, uint16_t* y, void* 
     });
 }
 
-void last(const ResidualNetworkCuda& p, const uint16_t* x, uint16_t* y, void* stream) {
-    choose<Last>(p.out_channels, p.blocks.channels, [&](auto kernel) {
+void last(const ResidualNetworkCuda& p, const uint16_t* x, void* y, void* stream) {
+    choose<Last>(p.out_channels, p, [&](auto kernel) {
         using Kernel = decltype(kernel);
         const int64_t pixels = pixels_of(p);
         simt::launch<Kernel>(kNetwork,
@@ -92,17 +100,17 @@ void sum_parts(const float* parts, int64_t splits, int64_t weights, int64_t bias
         {parts, splits, weights, biases, static_cast<T*>(weight), static_cast<T*>(bias)}, stream);
 }
 
-void last_backward(const ResidualNetworkCuda& p, const uint16_t* grad, const uint16_t* y,
-                   const uint16_t* x, const ResidualNetworkCudaGradients& to, void* stream) {
+void last_backward(const ResidualNetworkCuda& p, const void* grad, const void* y, const uint16_t* x,
+                   const ResidualNetworkCudaGradients& to, void* stream) {
     const int64_t pixels = pixels_of(p);
     int64_t splits = 0;
-    choose<LastBackward>(p.out_channels, p.blocks.channels, [&](auto kernel) {
+    choose<LastBackward>(p.out_channels, p, [&](auto kernel) {
         using Kernel = decltype(kernel);
         splits = splits_of((pixels + Kernel::kThreads - 1) / Kernel::kThreads);
         const int64_t groups = p.blocks.channels / (8 * Kernel::kEights);
         simt::launch<Kernel>(
             kNetworkBackward, splits * groups,
-            {grad, p.tanh ? y : nullptr, x, p.last, to.blocks.x, to.blocks.parts, pixels,
+            {grad, p.tanh ? y : nullptr, x, p.last, to.blocks.map, to.blocks.parts, pixels,
              p.blocks.height * p.blocks.width, channels_of(p), static_cast<int>(splits)},
             stream);
     });
@@ -114,7 +122,7 @@ void last_backward(const ResidualNetworkCuda& p, const uint16_t* grad, const uin
 void first_backward(const ResidualNetworkCuda& p, const void* images, const uint16_t* grad,
                     const ResidualNetworkCudaGradients& to, void* stream) {
     int64_t splits = 0;
-    choose<FirstWeights>(p.in_channels, p.blocks.channels, [&](auto kernel) {
+    choose<FirstWeights>(p.in_channels, p, [&](auto kernel) {
         using Kernel = decltype(kernel);
         const Tiling tiling = tiling_of<Kernel>(p);
         splits = splits_of(tiling.tiles);
@@ -128,7 +136,7 @@ void first_backward(const ResidualNetworkCuda& p, const void* images, const uint
     sum(to.blocks.parts, splits, first_weights(p), p.blocks.channels, to.first_weight,
         to.first_bias, stream);
     if (to.images == nullptr) return;
-    choose<FirstInput>(p.in_channels, p.blocks.channels, [&](auto kernel) {
+    choose<FirstInput>(p.in_channels, p, [&](auto kernel) {
         using Kernel = decltype(kernel);
         // Its rows are as many as pixels allow: there is always room for what is around them.
         const Tiling tiling =
@@ -142,12 +150,12 @@ void first_backward(const ResidualNetworkCuda& p, const void* images, const uint
 }  // namespace
 
 void residual_network_cuda(const ResidualNetworkCuda& p, const void* images, uint16_t* maps,
-                           bool keep, uint16_t* y, void* stream) {
-    const int64_t map = pixels_of(p) * p.blocks.channels;
+                           bool keep, void* y, void* stream) {
+    const int64_t map = values_of_map(p);
     // Without `keep` what the last convolution reads is where the first one's output was.
     uint16_t* read_last = keep ? maps + 2 * p.blocks.blocks * map : maps;
     first(p, images, maps, stream);
-    residual_blocks_cuda(p.blocks, maps, maps + map, keep, read_last, stream);
+    residual_blocks_of_map_cuda(p.blocks, maps, maps + map, keep, read_last, stream);
     last(p, read_last, y, stream);
 }
 
@@ -157,15 +165,14 @@ int64_t residual_network_cuda_parts(const ResidualNetworkCuda& p) {
                      kMostSplits * (last_weights(p) + p.out_channels)});
 }
 
-void residual_network_backward_cuda(const ResidualNetworkCuda& p, const uint16_t* grad,
-                                    const void* images, const uint16_t* y, const uint16_t* maps,
+void residual_network_backward_cuda(const ResidualNetworkCuda& p, const void* grad,
+                                    const void* images, const void* y, const uint16_t* maps,
                                     const ResidualNetworkCudaGradients& to, void* stream) {
-    const int64_t map = pixels_of(p) * p.blocks.channels;
+    const int64_t map = values_of_map(p);
     const uint16_t* read_last = maps + 2 * p.blocks.blocks * map;
     last_backward(p, grad, y, read_last, to, stream);
-    residual_blocks_backward_cuda(p.blocks, nullptr, maps, read_last, maps + map, to.blocks,
-                                  stream);
-    first_backward(p, images, to.blocks.x, to, stream);
+    residual_blocks_of_map_backward_cuda(p.blocks, maps, true, maps + map, to.blocks, stream);
+    first_backward(p, images, to.blocks.map, to, stream);
 }
 
 }  // namespace simgan_fast

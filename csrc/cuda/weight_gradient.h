@@ -21,7 +21,7 @@ struct MapWeightGradient {
 };
 
 // For kGroup outputs and as many inputs.
-template <int kGroup, int kSide>
+template <int kGroup, int kSide, int kPlanes>
 struct WeightGradient {
     using Params = MapWeightGradient;
     static constexpr int kTaps = kSide * kSide, kEights = kGroup / 8;
@@ -54,19 +54,23 @@ struct WeightGradient {
         int bias;           // fragment of outputs whose biases it sums, or -1
     };
 
-    SIMT_DEVICE static char* stage(int tile) { return simt::shared() + tile % 2 * kStage; }
+    // Of round number `round`, those of all tiles counted: each product of planes is one.
+    SIMT_DEVICE static char* stage(unsigned round) { return simt::shared() + round % 2 * kStage; }
 
-    SIMT_DEVICE static void copy(const Params& p, int tile, const Work& work) {
+    SIMT_DEVICE static void copy(const Params& p, unsigned round, const Work& work) {
         const Tiling& t = p.tiling;
-        Place place = place_of(t, tile);
+        const int product = round % kProducts<kPlanes>;
+        Place place = place_of(t, static_cast<int>(round / kProducts<kPlanes>));
         const Maps grad{p.grad, p.x.height, p.x.width, p.x.channels};
-        copy_pixels<kEights, kThreads>(stage(tile), grad, place, {0, t.rows}, t.columns, t.pitch,
-                                       work.output, 0);
+        copy_pixels<kPlanes, kEights, kThreads>(
+            stage(round), grad, place, {0, t.rows}, t.columns, t.pitch,
+            second_plane<kPlanes>(product) * p.x.channels + work.output, 0);
         place.row += work.strip * kRows - kSide / 2;
         place.column -= kSide / 2;
-        copy_pixels<kEights, kThreads>(stage(tile) + kGrads, p.x, place, {0, t.rows + kMoreRows},
-                                       t.columns + kMoreColumns, t.pitch + kMoreColumns, work.input,
-                                       p.reflect ? kSide / 2 : 0);
+        copy_pixels<kPlanes, kEights, kThreads>(
+            stage(round) + kGrads, p.x, place, {0, t.rows + kMoreRows}, t.columns + kMoreColumns,
+            t.pitch + kMoreColumns, first_plane<kPlanes>(product) * p.x.channels + work.input,
+            p.reflect ? kSide / 2 : 0);
         simt::cp_async_commit();
     }
 
@@ -94,20 +98,20 @@ struct WeightGradient {
                 simt::ldmatrix_x4_trans(a[i], at<kEights>(grads, pixel + lane % 8 + lane / 16 * 8,
                                                           2 * i + lane / 8 % 2));
 #pragma unroll
-            for (int i = 0; i < kFragments; ++i)
-                if (i == bias) simt::mma_16x8x16(sums.bias, a[i], kOnes, kOnes);
-#pragma unroll
             for (int j = 0; j < kPairs; ++j) {
                 simt::ldmatrix_x4_trans(
                     b,
                     at<kEights>(maps, row * (pitch + kMoreColumns) + column + moved[j], eight[j]));
 #pragma unroll
                 for (int i = 0; i < kFragments; ++i) {
-                    simt::mma_16x8x16(sums.weight[i][2 * j], a[i], b[0], b[1]);
+                    multiply_add<kPlanes>(sums.weight[i][2 * j], a[i], b[0], b[1]);
                     if (2 * j + 1 < kColumns)
-                        simt::mma_16x8x16(sums.weight[i][2 * j + 1], a[i], b[2], b[3]);
+                        multiply_add<kPlanes>(sums.weight[i][2 * j + 1], a[i], b[2], b[3]);
                 }
             }
+#pragma unroll
+            for (int i = 0; i < kFragments; ++i)
+                if (i == bias) multiply_add<kPlanes>(sums.bias, a[i], kOnes, kOnes);
         }
     }
 
@@ -135,7 +139,8 @@ struct WeightGradient {
     }
 
     SIMT_DEVICE static void run(const Params& p) {
-        const int groups = p.x.channels / kGroup, pair = simt::block() % (groups * groups);
+        const int groups = p.x.channels / kGroup;
+        const int pair = simt::block() % (groups * groups);
         const int rest = simt::block() / (groups * groups), split = rest / kStrips;
         const int strip = rest % kStrips;
         const Work work{pair / groups * kGroup, pair % groups * kGroup, strip,
@@ -143,14 +148,18 @@ struct WeightGradient {
         const int each = (p.tiling.tiles + p.splits - 1) / p.splits, begin = split * each;
         const int end = begin + each < p.tiling.tiles ? begin + each : p.tiling.tiles;
         Sums sums = {};
-        if (begin < end) copy(p, begin, work);
-        for (int tile = begin; tile < end; ++tile) {
+        constexpr unsigned kRounds = kProducts<kPlanes>;
+        if (begin < end) copy(p, begin * kRounds, work);
+        for (unsigned round = begin * kRounds; round < end * kRounds; ++round) {
             simt::cp_async_wait<0>();
             simt::sync();  // copied by all, and nobody reads the other stage any more
-            if (tile + 1 < end) copy(p, tile + 1, work);
-            const int below = p.x.height - place_of(p.tiling, tile).row;
+            if (round + 1 < end * kRounds) copy(p, round + 1, work);
+            const int below =
+                p.x.height - place_of(p.tiling, static_cast<int>(round / kRounds)).row;
             const int rows = p.tiling.rows < below ? p.tiling.rows : below;
-            multiply(p, rows * p.tiling.pitch, work.bias, stage(tile), sums);
+            // Of the gradient each plane once.
+            const bool counts = first_plane<kPlanes>(round % kRounds) == 0;
+            multiply(p, rows * p.tiling.pitch, counts ? work.bias : -1, stage(round), sums);
         }
         const int64_t channels = p.x.channels, floats = kTaps * channels * channels + channels;
         leave(p, p.parts + split * floats, work, sums);

@@ -51,7 +51,13 @@ struct Operands {
     uint32_t b[2];
 };
 
-// Sums of double, rounded once: a tensor core truncates, and nobody says in which order.
+// As a tensor core does, which truncates.
+float truncated(double sum) {
+    const auto rounded = static_cast<float>(sum);
+    return std::abs(rounded) > std::abs(sum) ? std::nextafter(rounded, 0.0f) : rounded;
+}
+
+// Sums of double, truncated once: how often and in which order a tensor core does it nobody says.
 void multiply(const Lane (&lanes)[32]) {
     double a[16][16], b[16][8];
     for (int i = 0; i < 32; ++i) {
@@ -73,7 +79,7 @@ void multiply(const Lane (&lanes)[32]) {
             const int row = i / 4 + q / 2 * 8, column = 2 * (i % 4) + q % 2;
             double sum = d[q];
             for (int k = 0; k < 16; ++k) sum += a[row][k] * b[k][column];
-            d[q] = static_cast<float>(sum);
+            d[q] = truncated(sum);
         }
     }
     ++counters.mma;

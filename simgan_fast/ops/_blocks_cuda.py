@@ -1,4 +1,7 @@
-"""`residual_blocks` on CUDA: bfloat16 maps, a launch for each convolution (csrc/cuda/residual_blocks.cu)."""
+"""`residual_blocks` on CUDA: a launch for each convolution (csrc/cuda/residual_blocks.cu).
+
+Maps of bfloat16, or of float32 as three planes of bfloat16, whose sum they are (csrc/cuda/maps.h).
+"""
 
 from __future__ import annotations
 
@@ -13,6 +16,7 @@ from simgan_fast.ops import _winograd
 from simgan_fast.ops._choose import past_dispatcher, place
 
 CHANNELS = 16  # the kernels take multiples
+PLANES = {torch.bfloat16: 1, torch.float32: 3}
 
 
 def takes(x: Tensor) -> bool:
@@ -39,13 +43,13 @@ def obstacle(
 
     weights: weights and biases in turn.
     """
-    size, of_weights = weights[0].shape[-1], weights[0].dtype
+    size, of_maps, of_weights = weights[0].shape[-1], dtype(x), weights[0].dtype
     if _winograd.algorithm() == "direct" and impl == "auto":
         return "SIMGAN_FAST_CONV is direct"
-    if dtype(x) is not torch.bfloat16:
-        return f"there is no kernel for {dtype(x)} on cuda, only for torch.bfloat16"
-    if of_weights not in (torch.float32, torch.bfloat16):
-        return f"there is no kernel for weights of {of_weights} on cuda"
+    if of_maps not in PLANES:
+        return f"there is no kernel for {of_maps} on cuda, only for {', '.join(map(str, PLANES))}"
+    if of_weights not in (torch.float32, of_maps):
+        return f"there is no kernel for {of_maps} with weights of {of_weights} on cuda"
     if any(tensor.device != x.device or tensor.dtype is not of_weights for tensor in weights):
         return "weights and biases are not all of one type and on the device of x"
     if channels % CHANNELS:
@@ -55,10 +59,16 @@ def obstacle(
     return _winograd.size_obstacle(x, padding_mode, size)
 
 
-def maps_shape(x: Tensor, weights: Sequence[Tensor], keep: bool) -> tuple[int, ...]:
-    """Of what each convolution but the first reads, channels last."""
+def empty_maps(x: Tensor, weights: Sequence[Tensor], keep: bool) -> Tensor:
+    """What each convolution but the first reads, channels last."""
+    shape = (len(weights) // 2 - 1, *map_shape(x)) if keep else (0,)
+    return x.new_empty(shape, dtype=torch.bfloat16)
+
+
+def map_shape(x: Tensor, more: int = 0) -> tuple[int, int, int, int]:
+    """Of a map like x, channels last, with `more` rows and columns."""
     n, c, h, w = x.shape
-    return (len(weights) // 2 - 1, n, h, w, c) if keep else (0,)
+    return n, h + more, w + more, PLANES[x.dtype] * c
 
 
 def forward(
@@ -66,11 +76,11 @@ def forward(
 ) -> tuple[Tensor, Tensor]:
     """The op `residual_blocks`; `tile` is nothing to it."""
     x = _aligned(x)
-    y, maps = _winograd.empty_channels_last(x), x.new_empty(maps_shape(x, weights, keep))
-    hidden = maps if keep else torch.empty_like(x)
-    biases = torch.stack(weights[1::2]).float()
-    common, _held = arguments(_sizes(x), weights, reflect)
-    addresses = (biases.data_ptr(), x.data_ptr(), hidden.data_ptr())
+    y, maps = _winograd.empty_channels_last(x), empty_maps(x, weights, keep)
+    hidden = maps if keep else _empty_map(x)
+    biases, x_map = torch.stack(weights[1::2]).float(), _map_of(x)
+    common, _held = arguments(map_shape(x), weights, reflect)
+    addresses = [tensor.data_ptr() for tensor in (biases, x, x_map, hidden)]
     _native.CUDA.residual_blocks(*place(x), *common, *addresses, keep, y.data_ptr())
     return y, maps
 
@@ -87,36 +97,44 @@ def backward(
     """The op `residual_blocks_backward`, with x."""
     assert x is not None
     grad, x, y, maps = _aligned(grad), _aligned(x), _aligned(y), maps.contiguous()
-    gradients = (_winograd.empty_channels_last(x), *_winograd.empty_block_gradients(weights))
-    common, _held = arguments(_sizes(x), weights, reflect)
-    n, c, h, w = x.shape
-    more = weights[0].shape[-1] - 1
+    of_x = _winograd.empty_channels_last(x)
+    gradients = (of_x, *_winograd.empty_block_gradients(weights))
+    common, _held = arguments(map_shape(x), weights, reflect)
     parts = _native.CUDA.residual_blocks_parts(common[0])
     scratch = (
-        torch.empty_like(x),
-        x.new_empty((n, h + more, w + more, c) if reflect else (0,)),
+        _map_of(of_x),
+        _empty_map(x),
+        _empty_map(x, weights[0].shape[-1] - 1) if reflect else maps.new_empty(0),
         x.new_empty(parts, dtype=torch.float32),
     )
-    addresses = (grad.data_ptr(), x.data_ptr(), y.data_ptr(), maps.data_ptr())
+    given = (grad, x, y, _map_of(x), maps)
+    addresses = [tensor.data_ptr() for tensor in given]
     to = [tensor.data_ptr() for tensor in (*gradients, *scratch)]
     _native.CUDA.residual_blocks_backward(*place(x), *common, *addresses, to)
     return gradients
 
 
 def arguments(
-    nhwc: Sequence[int], weights: Sequence[Tensor], reflect: bool
+    of_map: Sequence[int], weights: Sequence[Tensor], reflect: bool
 ) -> tuple[tuple[Any, ...], tuple[Tensor, ...]]:
-    """What forward and backward on maps [n, h, w, c] have in common, with the tensors whose addresses it has."""
+    """What forward and backward on maps of this shape have in common, with the tensors whose addresses it has."""
     stacked = torch.stack(tuple(weights[::2])).contiguous()  # [2 k, c, c, size, size]
-    arranged = torch.empty_like(stacked, dtype=torch.bfloat16)
-    sizes = (*nhwc, len(weights) // 4, stacked.shape[-1], int(reflect))
+    *nhw, values = of_map
+    channels, size = stacked.shape[2], stacked.shape[-1]
+    planes = values // channels
+    arranged = stacked.new_empty((planes, *stacked.shape), dtype=torch.bfloat16)
+    sizes = (*nhw, channels, len(weights) // 4, size, int(reflect), planes)
     bf16 = stacked.dtype is torch.bfloat16
     return (sizes, stacked.data_ptr(), bf16, arranged.data_ptr()), (stacked, arranged)
 
 
-def _sizes(x: Tensor) -> tuple[int, int, int, int]:
-    n, c, h, w = x.shape
-    return n, h, w, c
+def _empty_map(x: Tensor, more: int = 0) -> Tensor:
+    return x.new_empty(map_shape(x, more), dtype=torch.bfloat16)
+
+
+def _map_of(x: Tensor) -> Tensor:
+    """Memory for x as a map: of bfloat16 it is one."""
+    return x if x.dtype is torch.bfloat16 else _empty_map(x)
 
 
 def _aligned(x: Tensor) -> Tensor:

@@ -12,7 +12,6 @@ from simgan_fast.ops import _blocks_cuda, _winograd
 from simgan_fast.ops._choose import place
 
 ENDS = (1, 3)  # channels of images, in and out, that the kernels take
-DTYPE = torch.bfloat16  # of maps and output; images of float32 are read as they are
 
 
 def obstacle(images: Tensor, weights: Sequence[Tensor], padding_mode: str, impl: str) -> str | None:
@@ -29,24 +28,33 @@ def obstacle(images: Tensor, weights: Sequence[Tensor], padding_mode: str, impl:
     return _blocks_cuda.obstacle(images, weights, channels, padding_mode, impl)
 
 
-def maps_shape(
-    images: Tensor, weights: Sequence[Tensor], number: int, keep: bool
-) -> tuple[int, ...]:
-    """Of the `number` maps that the backward pass wants, channels last."""
+def dtype(float32: bool) -> torch.dtype:
+    """Of what is computed, and of the output. Images of float32 are read as they are."""
+    return torch.float32 if float32 else torch.bfloat16
+
+
+def empty_maps(images: Tensor, weights: Sequence[Tensor], number: int, float32: bool) -> Tensor:
+    """`number` maps as the convolutions read them, channels last."""
     n, _, h, w = images.shape
-    return (number, n, h, w, weights[0].shape[0]) if keep else (0,)
+    values = _blocks_cuda.PLANES[dtype(float32)] * weights[0].shape[0]
+    return images.new_empty((number, n, h, w, values), dtype=torch.bfloat16)
 
 
 def forward(
-    images: Tensor, weights: list[Tensor], reflect: bool, tile: int, keep: bool, tanh: bool = False
+    images: Tensor,
+    weights: list[Tensor],
+    reflect: bool,
+    tile: int,
+    keep: bool,
+    tanh: bool = False,
+    float32: bool = False,
 ) -> tuple[Tensor, Tensor]:
     """The op `residual_network`; `tile` is nothing to it."""
     images, blocks, ends = images.contiguous(), weights[:-4], _ends(weights)
     n, _, h, w = images.shape
-    y = images.new_empty((n, len(weights[-1]), h, w), dtype=DTYPE)
+    y = images.new_empty((n, len(weights[-1]), h, w), dtype=dtype(float32))
     # Every convolution but the first reads one; two are enough where they are not kept.
-    number = len(weights) // 2 - 1
-    maps = images.new_empty(maps_shape(images, weights, number if keep else 2, True), dtype=DTYPE)
+    maps = empty_maps(images, weights, len(weights) // 2 - 1 if keep else 2, float32)
     arguments, _held = _blocks_cuda.arguments(maps.shape[1:], blocks, reflect)
     biases = torch.stack(blocks[1::2]).float()
     addresses = (biases.data_ptr(), *_of_ends(images, ends, tanh), images.data_ptr())
@@ -73,12 +81,12 @@ def backward(
     gradients = _winograd.empty_network_gradients(images, weights, of_images)
     arguments, _held = _blocks_cuda.arguments(maps.shape[1:], weights[:-4], reflect)
     sizes, addresses = _of_ends(images, ends, y is not None)
-    n, h, w, c = maps.shape[1:]
+    n, h, w, values = maps.shape[1:]
     parts = _native.CUDA.residual_network_parts(arguments[0], sizes)
     scratch = (
         torch.empty_like(maps[0]),
         torch.empty_like(maps[0]),
-        maps.new_empty((n, h + 2, w + 2, c) if reflect else (0,)),
+        maps.new_empty((n, h + 2, w + 2, values) if reflect else (0,)),
         maps.new_empty(parts, dtype=torch.float32),
     )
     given = (grad, images, y, maps)
@@ -103,5 +111,5 @@ def _of_ends(
     images: Tensor, ends: Sequence[Tensor], tanh: bool
 ) -> tuple[tuple[int, ...], tuple[int, ...]]:
     """Sizes and addresses."""
-    sizes = (ends[0].shape[1], ends[2].shape[0], int(images.dtype is DTYPE), int(tanh))
+    sizes = (ends[0].shape[1], ends[2].shape[0], int(images.dtype is torch.bfloat16), int(tanh))
     return sizes, tuple(tensor.data_ptr() for tensor in ends)

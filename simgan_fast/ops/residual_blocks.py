@@ -176,9 +176,7 @@ def _fake(
     x: Tensor, weights: list[Tensor], reflect: bool, tile: int, keep: bool
 ) -> tuple[Tensor, Tensor]:
     if _blocks_cuda.takes(x):
-        return _winograd.empty_channels_last(x), x.new_empty(
-            _blocks_cuda.maps_shape(x, weights, keep)
-        )
+        return _winograd.empty_channels_last(x), _blocks_cuda.empty_maps(x, weights, keep)
     maps = x.new_empty(_winograd.maps_shape(x, weights, len(weights) // 2, tile, keep))
     return _winograd.empty_channels_last(x), maps
 

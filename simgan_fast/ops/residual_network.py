@@ -80,12 +80,13 @@ def residual_network(
         return _composed(images, first, blocks, last, padding_mode, impl, tile, tanh)
     _winograd.check("residual_network", tile)
     tile = tile or _winograd.tile_for(images)
+    float32 = on_cuda and _blocks_cuda.dtype(images) is torch.float32  # asked where autocast is
     if differentiable and any(tensor.requires_grad for tensor in (images, *flat)):
-        y: Tensor = _ResidualNetwork.apply(images, reflect, tile, tanh, *flat)  # type: ignore[no-untyped-call]
+        y: Tensor = _ResidualNetwork.apply(images, reflect, tile, tanh, float32, *flat)  # type: ignore[no-untyped-call]
         return y
     if _blocks_cuda.at_once(images, flat):
         return _run(images, flat, reflect, tile, None, tanh)
-    y, _ = _op(images, flat, reflect, tile, False, tanh)
+    y, _ = _op(images, flat, reflect, tile, False, tanh, float32)
     return y
 
 
@@ -159,8 +160,9 @@ def _composed(
     return torch.tanh(y) if tanh else y
 
 
+# float32: what CUDA computes in and gives, else bfloat16.
 _SCHEMA = (
-    "(Tensor images, Tensor[] weights, bool reflect, int tile, bool keep, bool tanh=False)"
+    "(Tensor images, Tensor[] weights, bool reflect, int tile, bool keep, bool tanh=False, bool float32=False)"
     " -> (Tensor, Tensor)"
 )
 # y: where it went through tanh. of_images: their gradient comes first, which only CUDA gives; else that is empty.
@@ -187,12 +189,18 @@ def _number(weights: list[Tensor]) -> int:
 
 
 def _fake(
-    images: Tensor, weights: list[Tensor], reflect: bool, tile: int, keep: bool, tanh: bool = False
+    images: Tensor,
+    weights: list[Tensor],
+    reflect: bool,
+    tile: int,
+    keep: bool,
+    tanh: bool = False,
+    float32: bool = False,
 ) -> tuple[Tensor, Tensor]:
     y, number = _empty_output(images, weights), _number(weights)
     if _blocks_cuda.takes(images):
-        shape = _network_cuda.maps_shape(images, weights, number, keep)
-        return y.to(_network_cuda.DTYPE), images.new_empty(shape, dtype=_network_cuda.DTYPE)
+        maps = _network_cuda.empty_maps(images, weights, number, float32)
+        return y.to(_network_cuda.dtype(float32)), maps if keep else maps.new_empty(0)
     return y, images.new_empty(_winograd.maps_shape(images, weights, number, tile, keep))
 
 
@@ -211,7 +219,13 @@ def _run(
 
 
 def _cpu(
-    images: Tensor, weights: list[Tensor], reflect: bool, tile: int, keep: bool, tanh: bool = False
+    images: Tensor,
+    weights: list[Tensor],
+    reflect: bool,
+    tile: int,
+    keep: bool,
+    tanh: bool = False,
+    float32: bool = False,
 ) -> tuple[Tensor, Tensor]:
     maps = _winograd.kept_memory(images, weights, _number(weights), tile, keep)
     return _run(images, weights, reflect, tile, maps if keep else None, tanh), maps
@@ -261,10 +275,16 @@ torch.library.impl("simgan_fast::residual_network_backward", "CUDA", _network_cu
 class _ResidualNetwork(torch.autograd.Function):
     @staticmethod
     def forward(
-        ctx: Any, images: Tensor, reflect: bool, tile: int, tanh: bool, *weights: Tensor
+        ctx: Any,
+        images: Tensor,
+        reflect: bool,
+        tile: int,
+        tanh: bool,
+        float32: bool,
+        *weights: Tensor,
     ) -> Tensor:
         run = _cpu if _blocks_cuda.at_once(images, weights) else _op
-        y, maps = run(images, list(weights), reflect, tile, True, tanh)
+        y, maps = run(images, list(weights), reflect, tile, True, tanh, float32)
         ctx.save_for_backward(images, maps, y if tanh else None, *weights)
         ctx.reflect, ctx.tile = reflect, tile
         result: Tensor = y
@@ -279,5 +299,5 @@ class _ResidualNetwork(torch.autograd.Function):
             grad, images, maps, weights, ctx.reflect, ctx.tile, y, ctx.needs_input_grad[0]
         )
         ends = (first.permute(0, 3, 1, 2), first_bias, last.permute(0, 3, 1, 2), last_bias)
-        inputs = (of_images if ctx.needs_input_grad[0] else None, None, None, None)
+        inputs = (of_images if ctx.needs_input_grad[0] else None, None, None, None, None)
         return *inputs, *_winograd.unpacked(grad_weights, grad_biases), *ends
