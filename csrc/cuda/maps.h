@@ -96,8 +96,8 @@ struct Floats {
     }
 };
 
-// The products of planes that matter to float32: those of at least 2^-16 of the whole, the smallest
-// first, so that sums do not lose them.
+// The products of planes that matter to float32, the other three being below its rounding; the
+// smallest first, so that sums do not lose them.
 template <int kPlanes>
 constexpr int kProducts = kPlanes == 1 ? 1 : 6;
 

@@ -33,10 +33,11 @@ def residual_blocks(
     One op for the whole row, on channels-last memory. On the CPU in float32: 3x3 filters are convolved by Winograd's
     F(5x5, 3x3) or F(4x4, 3x3), one image going through all blocks while it is in cache; 7x7 ones by Fourier transforms
     of tiles of 16x16 pixels, one convolution after the other, as images that want such filters are larger than a cache.
-    On CUDA in bfloat16, summed in float32: each convolution in one launch with what follows it.
+    On CUDA in bfloat16, summed in float32, or in float32, not TF32: each convolution in one launch with what follows.
 
     Args:
-        x: [n, c, h, w], of any float type; the native kernel takes float32 on the CPU, c a multiple of 8.
+        x: [n, c, h, w], of any float type; the native kernel takes float32 on the CPU, c a multiple of 8; on CUDA
+            bfloat16 or float32, c a multiple of 16.
         weights: for each block (w1, b1, w2, b2): w [c, c, k, k], k = 3 or 7, as in `nn.Conv2d`, b [c]. The native
             kernel takes one k for all.
         padding_mode: "zeros" or "reflect", as in `nn.Conv2d`; the output has the size of x.
@@ -47,7 +48,8 @@ def residual_blocks(
 
     Returns:
         [n, c, h, w], channels-last where it comes from the native kernel. NaN and infinity stay NaN or infinity, but
-        the native kernel spreads them over the tile that they are in. Its second derivative raises.
+        the native kernel of the CPU spreads them over the tile that they are in, and on CUDA in float32 an infinity
+        may come out as NaN, also before a ReLU that would have made 0 of it. Its second derivative raises.
 
     Raises:
         InputError: shapes or types that do not fit together, an unknown tile, impl="native" where it cannot run, or

@@ -38,12 +38,12 @@ def residual_network(
     """Conv and ReLU, k residual blocks, conv 1x1 and perhaps tanh: the refiner.
 
     With 3x3 filters the native kernel of the CPU takes an image from its pixels to its refined pixels while it is in
-    cache. On CUDA in bfloat16 the two ends are a launch each before and after those of `residual_blocks`; with 7x7
-    filters the ends run on torch there, and the blocks as `residual_blocks`.
+    cache. On CUDA the two ends are a launch each before and after those of `residual_blocks`; with 7x7 filters the ends
+    run on torch there, and the blocks as `residual_blocks`.
 
     Args:
         images: [n, c_in, h, w], of any float type; the native kernel takes float32 on the CPU, c_in and c_out at most
-            8; on CUDA bfloat16, or float32 under autocast to bfloat16, c_in and c_out 1 or 3, k = 3.
+            8; on CUDA bfloat16 or float32, c_in and c_out 1 or 3, k = 3.
         first: (weight [c, c_in, k, k], bias [c]), k = 3 or 7.
         blocks: as in `residual_blocks`, of c channels.
         last: (weight [c_out, c, 1, 1], bias [c_out]).
