@@ -1,9 +1,10 @@
 """Times the CUDA kernels beside torch: CUDA events, the L2 cache flushed before each, medians. For gpu.sh.
 
 The residual blocks of the paper's refiners, of eyes and of hands, beside torch in the same type, bfloat16 in
-channels-last memory: eager, and compiled with max-autotune; and the whole refiner of eyes as it is trained, float32
-images and weights under autocast to bfloat16. Their results are compared first. With --training the two updates of a
-training step instead, as the trainer does them, eager and recorded as CUDA graphs, networks and loss by each of these.
+channels-last memory: eager, and compiled with max-autotune; the blocks of eyes in float32, too, beside torch's, eager,
+without and with TF32; and the whole refiner of eyes as it is trained, float32 images and weights under autocast to
+bfloat16. Their results are compared first. With --training the two updates of a training step instead, as the trainer
+does them, eager and recorded as CUDA graphs, networks and loss by each of these.
 """
 
 from __future__ import annotations
@@ -40,6 +41,7 @@ CHANNELS, BLOCKS = 64, 4  # the paper's refiner of eyes
 TRAINS = {
     "residual_blocks": " and gradients",
     "blocks of hands": " and gradients",
+    "blocks in float32": " and gradients",
     "refiner": ", a step",
 }
 Case = tuple[str, int, Callable[[str], object]]  # name, bytes that it must move, the call
@@ -88,17 +90,18 @@ def refiner_body(
     image: tuple[int, int] = (35, 55),
     side: int = 3,
     blocks: int = BLOCKS,
+    dtype: torch.dtype = torch.bfloat16,
 ) -> tuple[float, dict[str, Callable[[], list[Tensor]]]]:
     """FLOP, and y, or y and all gradients, of residual blocks by "native", "reference" and "compiled".
 
     By default the paper's for eyes; side: of the filters.
     """
     size = (batch, CHANNELS, *image)
-    x = torch.randn(size, device="cuda").relu().bfloat16()
+    x = torch.randn(size, device="cuda").relu().to(dtype)
     x = x.contiguous(memory_format=torch.channels_last).requires_grad_(training)
 
     def parameter(*shape: int) -> Tensor:
-        return weight(shape, 0.6 / side).bfloat16().requires_grad_(training)
+        return weight(shape, 0.6 / side).to(dtype).requires_grad_(training)
 
     filters = (CHANNELS, CHANNELS, side, side)
     weights = [
@@ -118,13 +121,16 @@ def refiner_body(
 
     compiled = torch.compile(residual_blocks, mode="max-autotune-no-cudagraphs")
     flop = 2 * blocks * 2 * side**2 * CHANNELS * x.numel() * (3 if training else 1)
-    return flop, {
+    calls = {
         "native": by(residual_blocks, "native"),
         "reference": by(residual_blocks, "reference"),
-        "compiled": by(compiled, "reference"),
     }
+    if dtype is torch.float32:  # not compiled: minutes that gpu.sh does not have
+        return flop, {**calls, "TF32": calls["reference"]}
+    return flop, {**calls, "compiled": by(compiled, "reference")}
 
 
+float32_body = partial(refiner_body, dtype=torch.float32)
 # The paper's for hands.
 hand_refiner_body = partial(refiner_body, image=(224, 224), side=7, blocks=10)
 
@@ -190,14 +196,16 @@ def time_networks(small: bool) -> Iterator[dict[str, object]]:
         *product(["residual_blocks"], [refiner_body], (False, True), eyes),
         *product(["refiner"], [refiner], (False, True), eyes),
         *product(["blocks of hands"], [hand_refiner_body], (False, True), hands),
+        *product(["blocks in float32"], [float32_body], (False, True), eyes),
     ):
         flop, calls = made(batch, training)
         if small:
-            del calls["compiled"]
+            calls.pop("compiled", None)
         compare(calls["native"](), calls["reference"]())
         name = f"{op}{TRAINS[op] if training else ''}, {batch}"
         for impl, call in calls.items():
-            took = microseconds(call, 1 if small else 30)
+            with torch.backends.cudnn.flags(enabled=True, allow_tf32=impl == "TF32"):
+                took = microseconds(call, 1 if small else 30)
             rate = flop / took / 1e6
             print(f"{name:36}{impl:11}{took:10.1f} us{rate:8.1f} TFLOP/s", flush=True)
             yield {"op": name, "impl": impl, "us": took, "TFLOP_per_s": rate}
