@@ -6,6 +6,7 @@ import shutil
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -134,14 +135,8 @@ def test_blocks(
     tensors = [drawn(n, c, h, w), *inner(c, size, blocks)]
     small = n * c * h * w * size**2 < 20000
     schedules = SCHEDULES if small else SCHEDULES[-1:]
-    check(
-        emulator,
-        monkeypatch,
-        lambda impl: blocks_by(impl, padding_mode),
-        tensors,
-        drawn(n, c, h, w),
-        schedules,
-    )
+    by = partial(blocks_by, padding_mode=padding_mode)
+    check(emulator, monkeypatch, by, tensors, drawn(n, c, h, w), schedules)
 
 
 @pytest.mark.parametrize(("shape", "padding_mode", "tanh"), NETWORKS, ids=str)
@@ -183,16 +178,39 @@ def magnitudes(*shape: int, least: float, most: float) -> Tensor:
     return drawn(*shape) * 10 ** (torch.rand(shape) * (most - least) + least)
 
 
+def hard(what: str, size: int) -> tuple[Tensor, list[Tensor], Tensor]:
+    """x, weights of a block, and a gradient."""
+    shape, filters = (2, 16, 6, 7), (16, 16, size, size)
+    x, weights, grad = torch.zeros(shape), inner(16, size), drawn(*shape)
+    if what == "mean":
+        x, grad = 1000 + drawn(*shape, scale=1e-3), 100 + drawn(*shape, scale=1e-3)
+    elif what == "one-hot":
+        x[0, 3, 2, 2] = 1
+    else:
+        x, grad = (magnitudes(*shape, least=-20, most=most) for most in (12, 10))
+        weights[::2] = [magnitudes(*filters, least=-20, most=2) for _ in range(2)]
+        weights[1::2] = [torch.zeros(16)] * 2
+    return x, weights, grad
+
+
+@pytest.mark.parametrize("size", [3, 7])
+@pytest.mark.parametrize("what", ["mean", "magnitudes", "one-hot"])
+def test_blocks_of_what_is_hard(
+    emulator: Any, monkeypatch: pytest.MonkeyPatch, what: str, size: int
+) -> None:
+    x, weights, grad = hard(what, size)
+    by = partial(blocks_by, padding_mode="zeros")
+    check(emulator, monkeypatch, by, [x, *weights], grad, SCHEDULES[-1:])
+
+
 @pytest.mark.parametrize("size", [3, 7])
 @pytest.mark.parametrize("what", ["mean", "magnitudes"])
 def test_a_convolution_of_what_is_hard(emulator: Any, what: str, size: int) -> None:
     """Errors of what the second convolution reads, each as a part of the sum of its products without their signs."""
-    c, weights = 16, inner(16, size)
-    x = 1000 + drawn(1, c, 6, 7, scale=1e-3)
-    if what == "magnitudes":
-        x = magnitudes(1, c, 6, 7, least=-20, most=20)
-        weights[0] = magnitudes(c, c, size, size, least=-20, most=16)
-    weights[1] = torch.zeros(c)
+    x, weights, _ = hard(what, size)
+    weights[1] = torch.zeros(16)
+    if what == "magnitudes":  # to the ends of what can be multiplied
+        x, weights[0] = x * 1e8, weights[0] * 1e14
     _, maps = _blocks_cuda.forward(x, weights, False, 4, True)
     padding = size // 2
     exact = F.conv2d(x.double(), weights[0].double(), padding=padding).relu()
