@@ -5,6 +5,9 @@
 #
 # Needs Python with torch, numpy, safetensors, tqdm and pytest, nvcc and g++; no network, cmake or pip. Each step's log
 # and results are in FOLDER as soon as it ends, so that what is there stays if it is stopped. It has not run on a GPU yet.
+# cuDNN's graphs are timed, too, where nvidia-cudnn-frontend is installed, or its wheel unpacked in build/cudnn:
+#     pip download --no-deps --only-binary :all: --python-version 3.12 -d build nvidia-cudnn-frontend
+#     unzip -d build/cudnn build/nvidia_cudnn_frontend-*.whl
 set -uo pipefail
 cd "$(dirname "$0")/.."
 out=$(realpath -m "${1:-benchmarks/results/gpu}")
@@ -31,7 +34,7 @@ build() {
     -Icsrc $includes csrc/cuda/bindings.cpp csrc/cuda/*.cu -o "simgan_fast/_cuda$suffix"
 }
 export -f build
-export python PYTHONPATH=$PWD
+export python PYTHONPATH=$PWD:$PWD/build/cudnn
 step build 240 bash -c build || exit 1
 # Without pyproject.toml, which asks for plugins.
 step tests 180 "$python" -m pytest -q -c /dev/null --rootdir=. -o pythonpath=tests -p no:cacheprovider tests/test_cuda_ops.py tests/test_graphs.py

@@ -1,10 +1,11 @@
 """Times the CUDA kernels beside torch: CUDA events, the L2 cache flushed before each, medians. For gpu.sh.
 
 The residual blocks of the paper's refiners, of eyes and of hands, beside torch in the same type, bfloat16 in
-channels-last memory: eager, and compiled with max-autotune; the blocks of eyes in float32, too, beside torch's, eager,
-without and with TF32; and the whole refiner of eyes as it is trained, float32 images and weights under autocast to
-bfloat16. Their results are compared first. With --training the two updates of a training step instead, as the trainer
-does them, eager and recorded as CUDA graphs, networks and loss by each of these.
+channels-last memory, eager and compiled with max-autotune, and without gradients by cuDNN's graphs, where
+nvidia-cudnn-frontend is installed; the blocks of eyes in float32, too, beside torch's, eager, without and with TF32;
+and the whole refiner of eyes as it is trained, float32 images and weights under autocast to bfloat16. Their results are
+compared first. With --training the two updates of a training step instead, as the trainer does them, eager and recorded
+as CUDA graphs, networks and loss by each of these.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ from itertools import product
 from pathlib import Path
 from unittest.mock import patch
 
+import peer_cudnn
 import torch
 from torch import Tensor
 
@@ -127,7 +129,11 @@ def refiner_body(
     }
     if dtype is torch.float32:  # not compiled: minutes that gpu.sh does not have
         return flop, {**calls, "TF32": calls["reference"]}
-    return flop, {**calls, "compiled": by(compiled, "reference")}
+    calls["compiled"] = by(compiled, "reference")
+    if peer_cudnn.INSTALLED and not training:
+        graphs = peer_cudnn.ResidualBlocks(x, weights, partial(microseconds, rounds=5))
+        calls["cuDNN"] = lambda: [graphs(x, weights)]
+    return flop, calls
 
 
 float32_body = partial(refiner_body, dtype=torch.float32)
@@ -200,8 +206,10 @@ def time_networks(small: bool) -> Iterator[dict[str, object]]:
     ):
         flop, calls = made(batch, training)
         if small:
-            calls.pop("compiled", None)
-        compare(calls["native"](), calls["reference"]())
+            calls = {impl: calls[impl] for impl in ("native", "reference")}
+        expected = calls["reference"]()
+        for call in calls.values():
+            compare(call(), expected)
         name = f"{op}{TRAINS[op] if training else ''}, {batch}"
         for impl, call in calls.items():
             with torch.backends.cudnn.flags(enabled=True, allow_tf32=impl == "TF32"):

@@ -15,7 +15,7 @@ import pytest
 ROOT = Path(__file__).parents[1]
 SCRIPT = (ROOT / "benchmarks/gpu.sh").read_text()
 BARE = """
-import runpy, sys
+import os, runpy, sys
 
 class Missing:
     def find_spec(self, name, path=None, target=None):
@@ -27,6 +27,8 @@ sys.argv = sys.argv[1:]
 module = sys.argv[0] == "-m"
 if module:
     sys.argv = sys.argv[1:]
+else:  # as Python does it for a script
+    sys.path.insert(0, os.path.dirname(os.path.abspath(sys.argv[0])))
 (runpy.run_module if module else runpy.run_path)(sys.argv[0], run_name="__main__")
 """
 
