@@ -11,6 +11,7 @@ from typing import Any
 
 import torch
 from compilers import together
+from torch import Tensor
 
 ROOT = Path(__file__).parents[1]
 CSRC = ROOT / "csrc"
@@ -85,3 +86,10 @@ def build_program(folder: Path, source: Path, *options: str) -> Path:
     objects = compile_all(folder, [source, *EMULATOR], *options)
     together([["g++", *options, *objects, "-o", str(folder / source.stem)]])
     return folder / source.stem
+
+
+def assert_laid_out_alike(fakes: Iterable[Tensor], tensors: Iterable[Tensor]) -> None:
+    """What torch's compilers go by has the shapes, strides and types of what the kernels give."""
+    for fake, tensor in zip(fakes, tensors, strict=True):
+        laid_out = [(each.shape, each.stride(), each.dtype) for each in (fake, tensor)]
+        assert laid_out[0] == laid_out[1]

@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 import torch
-from emulated import SCHEDULES, build_mistaken, load_module
+from emulated import SCHEDULES, assert_laid_out_alike, build_mistaken, load_module
 from torch import Tensor
 from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.nn import functional as F
@@ -306,12 +306,7 @@ def test_fakes_have_the_shapes_and_strides_of_the_real_ones(emulator: Any) -> No
         moved = [torch.empty(tensor.shape, device="cuda") for tensor in tensors]
         blocks, network = ((each._fake, each._fake_backward) for each in (BLOCKS, NETWORK))
         fakes = both(blocks, network, moved)
-    for fake, tensor in zip(fakes, real, strict=True):
-        assert (fake.shape, fake.stride(), fake.dtype) == (
-            tensor.shape,
-            tensor.stride(),
-            tensor.dtype,
-        )
+    assert_laid_out_alike(fakes, real)
 
 
 # Each with the case that sees it.

@@ -16,6 +16,7 @@ from emulated import (
     ROOT,
     SANITIZED,
     SCHEDULES,
+    assert_laid_out_alike,
     build_mistaken,
     build_program,
     load_module,
@@ -328,12 +329,7 @@ def test_fakes_have_the_shapes_and_strides_of_the_real_ones(emulator: Any, size:
         weights = [torch.empty(t.shape, device="cuda") for t in made.weights]
         y, maps = OP._fake(x, weights, True, 4, True)
         fakes = [y, maps, *OP._fake_backward(x, x, y, maps, weights, True, 4)]
-    for fake, tensor in zip(fakes, real, strict=True):
-        assert (fake.shape, fake.stride(), fake.dtype) == (
-            tensor.shape,
-            tensor.stride(),
-            tensor.dtype,
-        )
+    assert_laid_out_alike(fakes, real)
 
 
 # What 7x7 filters ask of the kernels beyond 3x3 ones, and what is right for 3x3 alone.

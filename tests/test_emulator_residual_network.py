@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 import torch
-from emulated import SCHEDULES
+from emulated import SCHEDULES, assert_laid_out_alike
 from torch import Tensor
 from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.nn import functional as F
@@ -321,12 +321,7 @@ def test_fakes_have_the_shapes_and_strides_of_the_real_ones(emulator: Any) -> No
         weights = [torch.empty(t.shape, device="cuda") for t in made.weights]
         y, maps = OP._fake(images, weights, True, 4, True, True)
         fakes = [y, maps, *OP._fake_backward(y, images, maps, weights, True, 4, y, True)]
-    for fake, tensor in zip(fakes, real, strict=True):
-        assert (fake.shape, fake.stride(), fake.dtype) == (
-            tensor.shape,
-            tensor.stride(),
-            tensor.dtype,
-        )
+    assert_laid_out_alike(fakes, real)
 
 
 def test_ends_of_seven_are_of_torch_and_the_blocks_between_them_of_the_kernels(
