@@ -144,4 +144,4 @@ def test_the_command_takes_auto(
     ]
     with pytest.raises(SystemExit):
         cli.main([*command, "--updates", "many"])
-    assert "invalid" in capsys.readouterr().err
+    assert "'many' is neither a number nor auto" in capsys.readouterr().err
