@@ -15,9 +15,7 @@ import torch
 from torch import Tensor
 
 INSTALLED = find_spec("cudnn") is not None
-PLANS = (
-    6  # that are tried, those first that cuDNN thinks fastest: some take a second to be compiled
-)
+PLANS = 6  # that are tried, as cuDNN ranks them: some take a second to be compiled
 Block = Sequence[Tensor]  # weight, bias, weight, bias
 
 

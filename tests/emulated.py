@@ -9,9 +9,12 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
+import pytest
 import torch
 from compilers import together
 from torch import Tensor
+
+from simgan_fast import _native
 
 ROOT = Path(__file__).parents[1]
 CSRC = ROOT / "csrc"
@@ -69,6 +72,15 @@ def build_mistaken(folder: Path, module: Path, file: str, right: str, wrong: str
     objects += [str(each) for each in module.parent.glob("*.o") if each.stem != source.name]
     together([["g++", "-shared", *objects, "-o", str(folder / "mistaken.so")]])
     return folder / "mistaken.so"
+
+
+def load_mistaken(
+    patch: pytest.MonkeyPatch, folder: Path, module: Path, file: str, right: str, wrong: str
+) -> Any:
+    """The `_emulator` of `build_mistaken`, whose kernels are those of CUDA from now on."""
+    library = build_mistaken(folder, module, file, right, wrong)
+    patch.setattr(_native, "CUDA", load_module(library, f"{folder.name}._cuda"))
+    return load_module(library, f"{folder.name}._emulator")  # pybind11 keeps modules by their names
 
 
 def load_module(library: Path, name: str) -> Any:

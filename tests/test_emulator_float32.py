@@ -12,12 +12,11 @@ from typing import Any
 
 import pytest
 import torch
-from emulated import SCHEDULES, assert_laid_out_alike, build_mistaken, load_module
+from emulated import SCHEDULES, assert_laid_out_alike, load_mistaken
 from torch import Tensor
 from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.nn import functional as F
 
-from simgan_fast import _native
 from simgan_fast.ops import _blocks_cuda, _network_cuda, residual_blocks, residual_network
 
 pytestmark = pytest.mark.skipif(shutil.which("g++") is None, reason="g++ is not installed")
@@ -347,9 +346,6 @@ def test_a_planted_mistake_is_seen(
     mistake: str,
 ) -> None:
     case, *change = MISTAKES[mistake]
-    library = build_mistaken(tmp_path, emulated_kernels, *change)
-    package = tmp_path.name  # pybind11 keeps modules by their names
-    monkeypatch.setattr(_native, "CUDA", load_module(library, f"{package}._cuda"))
-    mistaken = load_module(library, f"{package}._emulator")
+    mistaken = load_mistaken(monkeypatch, tmp_path, emulated_kernels, *change)
     with pytest.raises(AssertionError):
         test_blocks(mistaken, monkeypatch, *case)

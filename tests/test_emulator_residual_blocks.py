@@ -17,15 +17,13 @@ from emulated import (
     SANITIZED,
     SCHEDULES,
     assert_laid_out_alike,
-    build_mistaken,
     build_program,
-    load_module,
+    load_mistaken,
 )
 from torch import Tensor
 from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.nn import functional as F
 
-from simgan_fast import _native
 from simgan_fast.ops import _blocks_cuda, _winograd
 
 pytestmark = pytest.mark.skipif(shutil.which("g++") is None, reason="g++ is not installed")
@@ -368,10 +366,7 @@ def test_a_planted_mistake_is_seen(
 ) -> None:
     """Two tiles for each of four blocks, five warps at work; without the mistake it is a case of the tests above."""
     shape = SEVEN_SHAPES[3]
-    library = build_mistaken(tmp_path, emulated_kernels, *MISTAKES[mistake])
-    package = tmp_path.name  # pybind11 keeps modules by their names
-    monkeypatch.setattr(_native, "CUDA", load_module(library, f"{package}._cuda"))
-    mistaken = load_module(library, f"{package}._emulator")
+    mistaken = load_mistaken(monkeypatch, tmp_path, emulated_kernels, *MISTAKES[mistake])
     with pytest.raises(AssertionError):  # noqa: PT012  (either may see it)
         test_every_map(mistaken, 7, shape, True)
         test_every_gradient(mistaken, 7, shape, True)
